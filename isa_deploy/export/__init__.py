@@ -1,0 +1,1 @@
+"""Checkpoint to graph to ONNX to engine, with the proof that they agree."""

@@ -1,0 +1,225 @@
+"""The manifest: the one contract between the exporter and every runtime, in Python and in C++.
+
+It stands in an ONNX file's metadata under :data:`METADATA_KEY`, and beside an engine as ``model.json``.
+It is untrusted when read: every field is checked, unknown fields are refused, and a manifest from a newer
+isa-deploy is refused by name rather than half understood.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from isa_deploy.errors import ManifestError
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST_FILE",
+    "METADATA_KEY",
+    "ClassesSpec",
+    "EngineSpec",
+    "InferenceSpec",
+    "InputSpec",
+    "Manifest",
+    "OutputsSpec",
+    "ResizeSpec",
+    "SourceSpec",
+    "read_manifest",
+]
+
+FORMAT_VERSION = 1
+"""The format that this isa-deploy writes, and the newest that it reads."""
+
+METADATA_KEY = "isa_deploy"
+"""The key in an ONNX file's ``metadata_props`` under which the manifest stands as JSON."""
+
+MANIFEST_FILE = "model.json"
+"""The manifest's name in an artefact folder."""
+
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_SIDE = 65536
+MAX_CLASSES = 256  # a label is one byte
+
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+SizeHW = tuple[Side, Side]
+Channel = Annotated[int, Field(ge=0, le=255)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SourceSpec(_Record):
+    """Where the weights came from."""
+
+    file: Name
+    sha256: Sha256
+    layout: Literal["mmseg-0.x", "mmseg-1.x", "state_dict"]
+
+
+class ResizeSpec(_Record):
+    """mmsegmentation's test-time ``Resize``: fit the frame into a box, keeping its ratio or not.
+
+    ``scale_wh`` is the box as configured, (width, height) in pixels.
+    """
+
+    scale_wh: tuple[Side, Side]
+    keep_ratio: bool
+
+
+class InputSpec(_Record):
+    """The graph's input: uint8 N x H x W x 3.
+
+    ``shape_nhw`` gives batch, height and width where the export fixed them, None where they are free.
+    ``mean`` and ``std`` are in the order of ``colour_order``; the graph itself applies them.
+    """
+
+    name: Name
+    colour_order: Literal["BGR", "RGB"]
+    shape_nhw: tuple[Side | None, Side | None, Side | None]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Finite, Finite, Finite]
+    resize: ResizeSpec | None
+
+    @model_validator(mode="after")
+    def _check(self) -> InputSpec:
+        if (self.shape_nhw[1] is None) != (self.shape_nhw[2] is None):
+            raise ValueError("shape_nhw fixes one of height and width and not the other")
+        return self
+
+
+class InferenceSpec(_Record):
+    """How a frame becomes labels.
+
+    ``mode`` "whole": one pass over the frame.  "slide": windows of ``crop_hw`` every ``stride_hw`` pixels,
+    their logits averaged; ``windows_in_graph`` says that the graph cuts and merges them itself.
+    ``align_corners`` belongs to every bilinear resize of logits.
+    """
+
+    mode: Literal["whole", "slide"]
+    crop_hw: SizeHW | None
+    stride_hw: SizeHW | None
+    align_corners: bool
+    windows_in_graph: bool
+
+    @model_validator(mode="after")
+    def _check(self) -> InferenceSpec:
+        if self.mode == "slide":
+            if self.crop_hw is None or self.stride_hw is None:
+                raise ValueError("mode slide needs crop_hw and stride_hw")
+            if self.stride_hw[0] > self.crop_hw[0] or self.stride_hw[1] > self.crop_hw[1]:
+                raise ValueError(f"stride_hw {self.stride_hw} leaves gaps between windows of {self.crop_hw}")
+        elif self.crop_hw is not None or self.stride_hw is not None or self.windows_in_graph:
+            raise ValueError("crop_hw, stride_hw and windows_in_graph belong to mode slide")
+        return self
+
+
+class ClassesSpec(_Record):
+    """Names of the classes by label, and their colours (RGB)."""
+
+    names: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MAX_CLASSES)]
+    palette_rgb: tuple[tuple[Channel, Channel, Channel], ...]
+
+    @model_validator(mode="after")
+    def _check(self) -> ClassesSpec:
+        if len(self.palette_rgb) != len(self.names):
+            raise ValueError(f"{len(self.palette_rgb)} colours for {len(self.names)} classes")
+        return self
+
+
+class OutputsSpec(_Record):
+    """Names of the graph's outputs.
+
+    ``labels``: uint8 N x H x W.  ``logits``: float32 N x C x h x w at ``logits_stride``; where the windows
+    are in the graph, theirs side by side in one grid.  ``confidence``: uint8 N x H x W, or None.
+    """
+
+    labels: Name
+    logits: Name
+    logits_stride: Annotated[int, Field(ge=1, le=64)]
+    confidence: Name | None
+
+
+class EngineSpec(_Record):
+    """What built an engine file, and for what."""
+
+    builder: Literal["tensorrt", "tensorrt_rtx"]
+    builder_version: Name
+    compute_capability: Name | None
+    onnx_sha256: Sha256
+    hardware_compatible: bool
+    version_compatible: bool
+
+
+class Manifest(_Record):
+    """Everything that a runtime has to know about a graph or an engine, by name."""
+
+    format_version: Literal[1]
+    architecture: Name
+    precision: Literal["fp32", "fp16", "bf16"]
+    source: SourceSpec
+    input: InputSpec
+    inference: InferenceSpec
+    classes: ClassesSpec
+    outputs: OutputsSpec
+    engine: EngineSpec | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Manifest:
+        if self.inference.windows_in_graph and self.input.shape_nhw[1] is None:
+            raise ValueError("windows_in_graph needs a fixed height and width")
+        return self
+
+    @property
+    def frame_hw(self) -> tuple[int, int] | None:
+        """The only frame size (height, width) that the graph takes, or None where any will do."""
+        _, height, width = self.input.shape_nhw
+        return None if height is None or width is None else (height, width)
+
+    def to_json(self) -> str:
+        """The manifest as JSON text, one line a field."""
+        return self.model_dump_json(indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes, origin: str) -> Manifest:
+        """Read and check a manifest.
+
+        ``origin`` names the file in the error.  Raises :class:`ManifestError` where the text is no JSON,
+        lacks or adds a field, breaks a bound, or was written by a newer isa-deploy.
+        """
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise ManifestError(f"{origin}: the manifest has {len(text)} bytes, more than {MAX_MANIFEST_BYTES}")
+        try:
+            record: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"{origin}: the manifest is not JSON ({error}); export the model again") from None
+        if not isinstance(record, dict):
+            raise ManifestError(f"{origin}: the manifest is not a JSON object; export the model again")
+        version = record.get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise ManifestError(
+                f"{origin}: the manifest has format version {version} and this isa-deploy reads up to "
+                f"{FORMAT_VERSION}; upgrade isa-deploy, or export with this version"
+            )
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "manifest"
+            raise ManifestError(f"{origin}: manifest field {field}: {first['msg']}; export the model again") from None
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a ``model.json``.  Raises :class:`ManifestError` where it is missing or not a valid manifest."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot read the manifest ({error.strerror}); export the model again") from None
+    return Manifest.from_json(text, str(path))

@@ -1,0 +1,1 @@
+"""Frames in, labels and pictures out: numpy, OpenCV and an engine, never torch."""
