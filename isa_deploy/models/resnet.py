@@ -70,8 +70,9 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         identity = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return self.relu(out + identity)
+        out = self.bn2(self.conv2(out)) + identity
+        activated: torch.Tensor = self.relu(out)
+        return activated
 
 
 class Bottleneck(nn.Module):
@@ -93,8 +94,9 @@ class Bottleneck(nn.Module):
         identity = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
-        out = self.bn3(self.conv3(out))
-        return self.relu(out + identity)
+        out = self.bn3(self.conv3(out)) + identity
+        activated: torch.Tensor = self.relu(out)
+        return activated
 
 
 def projection(cin: int, cout: int, stride: int) -> nn.Sequential | None:
@@ -140,7 +142,7 @@ class ResNetV1c(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = self.maxpool(self.stem(image))
         features = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for stage in range(1, 5):
+            x = self.get_submodule(f"layer{stage}")(x)
             features.append(x)
         return tuple(features)

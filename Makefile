@@ -1,0 +1,62 @@
+# Two commands: `make demo` and `make test`.  Both make their own environment in .venv.
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+# The first Python of 3.10 to 3.13 that runs; a shim that exists and does not run is passed over.
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+CKPT = models/streets/isanet_r18w16_streets.pth
+DEMO = demo-out
+
+.PHONY: demo test lint format train clean help
+
+help:
+	@echo "make demo    export the demo model, run it on the demo clip, compare with torch"
+	@echo "make test    lint, type checks and all tests"
+	@echo "make lint    ruff and mypy --strict"
+	@echo "make train   train the demo model again (under 45 minutes on two cores)"
+	@echo "make clean   remove the environment and what the demo made"
+
+$(VENV)/created:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found; install one, or give PYTHON=/path/to/python"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/demo: $(VENV)/created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[export,cpu,video]'
+	@touch $@
+
+$(VENV)/dev: $(VENV)/demo
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[export,cpu,video,dev]'
+	@touch $@
+
+demo: $(VENV)/demo
+	@mkdir -p $(DEMO)
+	$(BIN)/isa-export --ckpt $(CKPT) --out $(DEMO)/engine
+	$(BIN)/python models/streets/clip.py --out $(DEMO)/clip.mp4
+	$(BIN)/python models/streets/clip.py --stills 1 --out $(DEMO)/stills
+	$(BIN)/isa-infer $(DEMO)/clip.mp4 $(DEMO)/stills --engine $(DEMO)/engine --out $(DEMO)/result --legend --mask
+	@echo
+	@$(BIN)/python benchmarks/frame_rate.py --ckpt $(CKPT) --engine $(DEMO)/engine --sizes 256x512 512x1024
+	@echo "video:   $$(ls $(DEMO)/result/*overlay.mp4)"
+	@echo "picture: $$(ls $(DEMO)/result/*overlay.png)"
+	@echo "report:  $(DEMO)/engine/report.html"
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: $(VENV)/demo
+	$(BIN)/python models/streets/train.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info

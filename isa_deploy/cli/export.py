@@ -1,0 +1,130 @@
+"""``isa-export``: a checkpoint to a proven artefact folder."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from isa_deploy.cli.run import make_app, run
+from isa_deploy.errors import BackendUnavailableError, InputError
+
+app = make_app()
+
+EXAMPLES = """
+Exports a trained ISANet checkpoint to a folder that holds the graph (model.onnx), what it is (model.json) and
+the proof that it equals the checkpoint (report.html, report.json).
+
+[bold]Examples[/bold]
+
+  isa-export --ckpt r101_cityscapes.pth --fp16
+
+  isa-export --ckpt r50_ade20k.pth --out engines/ade --frames photo.jpg
+
+  isa-export --ckpt r50_769.pth --shape 1x1025x2049   (sliding windows inside the graph)
+
+[bold]Exit codes[/bold]
+
+  0 exported and proven; 1 exported but not equal to the checkpoint (only the report is kept, in OUT-failed);
+  2 it could not be exported; 130 interrupted.
+"""
+
+
+@app.command(help=EXAMPLES)
+def export_command(
+    ckpt: Annotated[
+        Path, typer.Option("--ckpt", help="Checkpoint of mmsegmentation 0.x or 1.x, or a bare state dict.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write.  [default: the checkpoint's name]", metavar="DIR")
+    ] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Float16 weights and arithmetic, for GPUs.")] = False,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Bfloat16 weights and arithmetic, for GPUs.")] = False,
+    shape: Annotated[
+        str | None,
+        typer.Option("--shape", help="Fix the input's batch, height and width.  [default: all free]", metavar="NxHxW"),
+    ] = None,
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="Add an output with the winning class's share x 255.")
+    ] = False,
+    frames: Annotated[
+        list[Path] | None,
+        typer.Option("--frames", help="Picture to prove on; repeat it.  [default: two bundled scenes]"),
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(
+            "--min-agreement",
+            min=0,
+            max=1,
+            help="Least share of equal labels.  [default: 0.9995, --fp16 0.99, --bf16 0.97]",
+        ),
+    ] = None,
+    allow_hash_mismatch: Annotated[
+        bool, typer.Option("--allow-hash-mismatch", help="Only warn where the file name's hash is not the file's.")
+    ] = False,
+) -> None:
+    if fp16 and bf16:
+        raise InputError("--fp16 and --bf16 exclude each other; give one")
+    missing = [name for name in ("torch", "onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise BackendUnavailableError(f"{', '.join(missing)} not installed; pip install 'isa-deploy[export]'")
+    from isa_deploy.export.pipeline import export
+
+    console = Console(stderr=True)
+    lines = Console(highlight=False, soft_wrap=True)
+    with console.status("reading the checkpoint") as status:
+
+        def progress(line: str) -> None:
+            if console.is_terminal:
+                status.update(line)
+            else:
+                console.print(line, highlight=False, soft_wrap=True)
+
+        result = export(
+            ckpt,
+            out,
+            precision="fp16" if fp16 else "bf16" if bf16 else "fp32",
+            shape_nhw=parse_shape(shape),
+            confidence=confidence,
+            frames=frames or (),
+            min_agreement=min_agreement,
+            allow_hash_mismatch=allow_hash_mismatch,
+            progress=progress,
+        )
+    for assumption in result.assumptions:
+        lines.print(f"assumed: {assumption}")
+    for each in result.report.comparisons:
+        lines.print(
+            f"{each.stage} on {each.frame}: {each.label_agreement:.4%} of the labels equal the checkpoint's"
+            + ("" if each.gated else " (for information)")
+        )
+    for stage, reason in result.report.skipped.items():
+        lines.print(f"not run: {stage} ({reason})")
+    lines.print(f"graph:  {result.onnx}")
+    lines.print(f"report: {result.folder / 'report.html'}")
+    if fp16 or bf16:
+        lines.print(
+            f"TensorRT plan: on the machine with the GPU, trtexec --onnx={result.onnx} --stronglyTyped "
+            f"--saveEngine={result.folder / 'model.plan'}"
+        )
+
+
+def parse_shape(text: str | None) -> tuple[int | None, int | None, int | None]:
+    """``NxHxW`` as three numbers, or all free.  Raises :class:`InputError` for anything else."""
+    if text is None:
+        return (None, None, None)
+    parts = text.lower().split("x")
+    if len(parts) == 3 and all(part.isdecimal() for part in parts):
+        n, h, w = (int(part) for part in parts)
+        if 1 <= n <= 1024 and 1 <= h <= 65536 and 1 <= w <= 65536:
+            return (n, h, w)
+    raise InputError(f"shape '{text}' is not BATCHxHEIGHTxWIDTH; give for example 1x1024x2048")
+
+
+def main() -> None:
+    """Entry point of ``isa-export``."""
+    run(app, "isa-export")

@@ -1,0 +1,156 @@
+"""The work of isa-infer: every source through the engine, and what is made of it into files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from isa_deploy.cli.interruption import Interruption
+from isa_deploy.cli.progress import FileProgress
+from isa_deploy.cli.results import Product, StatsFile, class_shares, open_sink, result_path
+from isa_deploy.cli.run import one_line
+from isa_deploy.cli.sources import Source
+from isa_deploy.errors import InputError
+from isa_deploy.runtime.images import read_image, write_png
+from isa_deploy.runtime.segmenter import Segmenter
+from isa_deploy.runtime.video import VideoReader
+
+__all__ = ["Inference", "Tally"]
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass
+class Tally:
+    """What was done so far.  ``engine_s``: seconds inside the Segmenter; ``total_s``: from the first file on."""
+
+    images: int = 0
+    videos: int = 0
+    frames: int = 0
+    failed: int = 0
+    engine_s: float = 0.0
+    total_s: float = 0.0
+
+    def __str__(self) -> str:
+        done = " and ".join(
+            f"{count} {thing}{'s' if count != 1 else ''}"
+            for count, thing in ((self.images, "image"), (self.videos, "video"))
+            if count
+        )
+        text = f"{done or 'nothing'}, {self.frames} frame{'s' if self.frames != 1 else ''} in {self.total_s:.1f} s"
+        if self.frames:
+            text += f": {self.frames / self.total_s:.2f} frames/s (engine alone {self.frames / self.engine_s:.2f})"
+        if self.failed:
+            text += f"; {self.failed} input{'s' if self.failed != 1 else ''} could not be used"
+        return text
+
+
+class _UnusableInputError(InputError):
+    """This input cannot be used, which says nothing about the others (an output that fails would)."""
+
+
+@dataclass
+class Inference:
+    """One run over all sources.
+
+    :meth:`run` goes on after an input that cannot be used, and stops at anything else.
+    """
+
+    segmenter: Segmenter
+    products: Sequence[Product]
+    out: Path
+    stats: StatsFile | None
+    progress: FileProgress
+    interruption: Interruption
+    tally: Tally
+
+    def run(self, sources: Sequence[Source]) -> None:
+        """Infer all sources; :attr:`tally` counts.
+
+        Raises :class:`InputError` where an output cannot be written or the only source cannot be used,
+        :class:`EngineError` where the engine fails, :class:`KeyboardInterrupt` after Ctrl-C.
+        """
+        begun = time.perf_counter()
+        try:
+            for source in sources:
+                self.progress.begin(source.path.name)
+                try:
+                    self._infer(source)
+                except _UnusableInputError as error:
+                    if len(sources) == 1:
+                        raise
+                    self.tally.failed += 1
+                    self.progress.end("skipped")
+                    self.progress.note(f"isa-infer: skipped: {one_line(error)}")
+        finally:
+            self.tally.total_s = time.perf_counter() - begun
+
+    def _infer(self, source: Source) -> None:
+        if source.kind == "image":
+            self._infer_image(source)
+        else:
+            self._infer_video(source)
+
+    def _infer_image(self, source: Source) -> None:
+        self.interruption.check()
+        with _input_errors():
+            frame_hwc = read_image(source.path)
+            labels_hw = self._segment(frame_hwc)
+        for product in self.products:
+            write_png(result_path(product, source, self.out), product.draw(frame_hwc, labels_hw))
+        if self.stats is not None:
+            self.stats.write(source, None, class_shares(labels_hw, self.segmenter.manifest.classes.names))
+        self.tally.images += 1
+        height, width = labels_hw.shape
+        self.progress.end(f"{width}x{height}, {result_path(self.products[0], source, self.out)}")
+
+    def _infer_video(self, source: Source) -> None:
+        with _input_errors():
+            reader = VideoReader(source.path)
+        frames = 0
+        with reader, ExitStack() as stack:
+            sinks = [stack.enter_context(open_sink(product, source, reader, self.out)) for product in self.products]
+            for frame in reader:
+                self.interruption.check()
+                with _input_errors():
+                    labels_hw = self._segment(frame.frame_hwc)
+                for product, sink in zip(self.products, sinks, strict=True):
+                    sink.write(product.draw(frame.frame_hwc, labels_hw), frame)
+                if self.stats is not None:
+                    self.stats.write(source, frame, class_shares(labels_hw, self.segmenter.manifest.classes.names))
+                frames += 1
+                self.progress.advance(_part(frame.time_s, reader.duration_s), frames)
+        self.tally.videos += 1
+        self.progress.end(f"{frames} frames, {result_path(self.products[0], source, self.out)}")
+        if reader.damaged:
+            self.progress.note(
+                f"isa-infer: {source.path}: {reader.damaged} damaged frame{'s' if reader.damaged != 1 else ''} left out"
+            )
+
+    def _segment(self, frame_hwc: UInt8) -> UInt8:
+        if self.segmenter.manifest.input.colour_order == "RGB":
+            frame_hwc = np.asarray(cv2.cvtColor(frame_hwc, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        begun = time.perf_counter()
+        labels_hw = self.segmenter.segment(frame_hwc)
+        self.tally.engine_s += time.perf_counter() - begun
+        self.tally.frames += 1
+        return labels_hw
+
+
+def _part(time_s: float, duration_s: float | None) -> float | None:
+    return min(1.0, time_s / duration_s) if duration_s else None
+
+
+@contextmanager
+def _input_errors() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise _UnusableInputError(str(error)) from error

@@ -1,0 +1,95 @@
+"""What every command shares: how it starts, how it fails, and what it exits with.
+
+====  ==================================================================
+0     it worked
+1     it ran and the result is bad, or it met an error nobody expected
+2     it could not run: usage, input, a part that is not installed
+130   it was interrupted
+====  ==================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+import isa_deploy
+from isa_deploy.errors import IsaError
+
+__all__ = ["BAD_RESULT", "INTERRUPTED", "DebugOption", "VersionOption", "make_app", "one_line", "run"]
+
+BAD_RESULT = 1
+CANNOT_RUN = 2
+INTERRUPTED = 130
+
+
+def make_app() -> typer.Typer:
+    """A Typer app for one command, whose errors are left to :func:`run`."""
+    return typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain text reads the same on a terminal, in a pipe and in a manual
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def run(app: typer.Typer, program: str) -> NoReturn:
+    """Run a command and leave the process with its exit code.
+
+    Every error ends here: an :class:`IsaError` as one line on stderr, Ctrl-C as code 130, an exception that
+    nobody expected as one line and code 1.  ``--debug`` shows the traceback before the line.
+    """
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app(prog_name=program)
+        code: int | str | None = 0
+    except SystemExit as leaving:  # what Typer ends with: usage errors, --help, typer.Exit
+        code = leaving.code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = BAD_RESULT
+    except IsaError as error:
+        code = CANNOT_RUN
+        _complain(program, one_line(error), debug)
+    except Exception as error:  # noqa: BLE001  the one place where the unexpected becomes a line
+        code = BAD_RESULT
+        hint = "" if debug else "; this is a fault of isa-deploy: --debug shows where"
+        _complain(program, f"unexpected {type(error).__name__}: {one_line(error)}{hint}", debug)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader went away (| head); without this Python complains again on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BAD_RESULT
+    raise SystemExit(code)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's message on one line."""
+    return " ".join(str(error).split())
+
+
+def _complain(program: str, message: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"{program}: error: {message}", file=sys.stderr)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"isa-deploy {isa_deploy.__version__}")
+        raise typer.Exit
+
+
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and the libraries' logs.")]
+"""The option that every command takes; :func:`run` reads it."""
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and leave.")
+]
+"""The option that every command takes."""

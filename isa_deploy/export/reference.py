@@ -1,0 +1,112 @@
+"""What the checkpoint itself answers, in torch float32: the yardstick of every proof.
+
+Written as mmsegmentation's EncoderDecoder is (1.2.2: ``whole_inference``, ``slide_inference``,
+``postprocess_result``), with full-size maps and plain sums, and on purpose not with the runtime's
+arithmetic, which is to be proven against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from isa_deploy.export.graph import Normalisation
+from isa_deploy.manifest import InferenceSpec
+from isa_deploy.models.isanet import ISANet
+from isa_deploy.runtime.preprocess import resize_frame
+from isa_deploy.runtime.tiling import slide_grid
+
+__all__ = ["Reference", "ReferenceAnswer", "normalised"]
+
+
+@dataclass(frozen=True)
+class ReferenceAnswer:
+    """The checkpoint's answer for one frame.
+
+    ``labels_hw``: uint8 at the frame's size.  ``margin_hw``: float32, by how much the best logit there
+    exceeds the second.  ``logits``: float32 logits at the head's stride, windows x C x h x w.
+    """
+
+    labels_hw: npt.NDArray[np.uint8]
+    margin_hw: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+
+
+def normalised(frame_hwc: npt.NDArray[np.uint8], normalisation: Normalisation) -> torch.Tensor:
+    """A frame, uint8 H x W x 3, as the network's input, float32 1 x 3 x H x W.
+
+    mmsegmentation's own order of operations: swap the channels, then (x - mean) / std in float32.
+    """
+    image = frame_hwc.astype(np.float32)
+    image = (image - np.array(normalisation.mean, np.float32)) / np.array(normalisation.std, np.float32)
+    if normalisation.swap_channels:
+        image = image[:, :, ::-1]
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A checkpoint's network with everything round it, in torch float32."""
+
+    network: ISANet
+    normalisation: Normalisation
+    inference: InferenceSpec
+
+    def full_logits(
+        self, frame_hwc: npt.NDArray[np.uint8], size_hw: tuple[int, int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits at the frame's size (1 x C x H x W) and at the head's stride (windows x C x h x w)."""
+        image = normalised(resize_frame(frame_hwc, size_hw), self.normalisation)
+        with torch.inference_mode():
+            full, logits = self._slide(image) if self.inference.mode == "slide" else self._whole(image)
+            if size_hw != frame_hwc.shape[:2]:
+                full = self._resize(full, (int(frame_hwc.shape[0]), int(frame_hwc.shape[1])))
+        return full, logits
+
+    def answer(self, frame_hwc: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> ReferenceAnswer:
+        """The answer for a frame that the network is shown at ``size_hw``."""
+        full, logits = self.full_logits(frame_hwc, size_hw)
+        labels = full.argmax(1)[0].to(torch.uint8)
+        best = full.topk(min(2, full.shape[1]), dim=1).values[0]
+        margin = best[0] - best[-1] if best.shape[0] == 2 else torch.full_like(best[0], torch.inf)
+        return ReferenceAnswer(labels.numpy(), margin.numpy(), logits.numpy())
+
+    def noise(self, frame_hwc: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> float:
+        """How far torch's own float32 kernels differ on this frame: the largest difference of the logits.
+
+        The same network with its tensors laid out channels last, which takes other kernels and so another
+        order of summation.  A trained network differs by 1e-5 here, a deep random one by 0.1 and more.
+        """
+        _, logits = self.full_logits(frame_hwc, size_hw)
+        try:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            _, other = self.full_logits(frame_hwc, size_hw)
+        finally:
+            self.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return float((logits - other).abs().max())
+
+    def _resize(self, logits: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+        return F.interpolate(logits, size=size_hw, mode="bilinear", align_corners=self.inference.align_corners)
+
+    def _whole(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.network(image)
+        return self._resize(logits, (image.shape[2], image.shape[3])), logits
+
+    def _slide(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self.inference.crop_hw is not None
+        assert self.inference.stride_hw is not None
+        height, width = image.shape[2], image.shape[3]
+        grid = slide_grid((height, width), self.inference.crop_hw, self.inference.stride_hw)
+        total = image.new_zeros((1, self.network.config.num_classes, height, width))
+        count = image.new_zeros((1, 1, height, width))
+        kept = []
+        for (y0, y1), (x0, x1) in grid.windows():
+            logits = self.network(image[:, :, y0:y1, x0:x1])
+            kept.append(logits)
+            total[:, :, y0:y1, x0:x1] += self._resize(logits, (y1 - y0, x1 - x0))
+            count[:, :, y0:y1, x0:x1] += 1
+        return total / count, torch.cat(kept)

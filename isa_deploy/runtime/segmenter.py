@@ -1,0 +1,284 @@
+"""The Segmenter: an opened engine and everything round it, from frames to label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from isa_deploy.errors import InputError
+from isa_deploy.manifest import Manifest
+from isa_deploy.runtime.assemble import LogitsGrid, labels_from_logits, labels_from_softmax_mean
+from isa_deploy.runtime.backends.base import Backend
+from isa_deploy.runtime.opening import open_backend
+from isa_deploy.runtime.preprocess import (
+    ResizeRule,
+    check_frame,
+    fit_size,
+    network_size,
+    parse_resize,
+    resize_frame,
+    scaled_box,
+)
+from isa_deploy.runtime.resample import AxisMap, average_windows, bilinear
+from isa_deploy.runtime.tiling import WindowGrid, slide_grid
+
+__all__ = ["Segmenter"]
+
+UInt8 = npt.NDArray[np.uint8]
+Size = tuple[int, int]
+
+AXIS_MAPS_KEPT = 16
+
+
+class Segmenter:
+    """Frames in, label maps out, with mmsegmentation's semantics.
+
+    Open one with :meth:`Segmenter.open`; it is a context manager.  One Segmenter serves one thread at a
+    time; open a second for a second thread.
+
+    ``manifest`` says what the model is (``manifest.classes.names``, ``manifest.classes.palette_rgb``);
+    ``backend_name``, ``precision`` and ``device`` what it runs in and on.
+    """
+
+    def __init__(self, backend: Backend, manifest: Manifest, resize: ResizeRule = "test") -> None:
+        self.manifest = manifest
+        self.resize: ResizeRule = resize
+        self._backend = backend
+        self._axis_maps: dict[tuple[int, ...], AxisMap] = {}
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        backend: str = "auto",
+        device: str | int = "auto",
+        precision: str = "auto",
+        resize: str | Size = "test",
+    ) -> Segmenter:
+        """Open an artefact folder, its ``model.onnx`` or its ``model.json``.
+
+        ``backend``: "auto", "openvino" or "onnxruntime".  ``device``: "auto", "cpu", "cuda" or a GPU's
+        number.  ``precision``: "auto", "fp32" or "bf16" (what OpenVINO computes in).  ``resize``: "test"
+        (the model's own test scale), "none" (frames as they are) or (height, width) in pixels.
+
+        Raises :class:`EngineError` or :class:`ManifestError` for a file that cannot be used,
+        :class:`BackendUnavailableError` where no library can run it, :class:`InputError` for an argument
+        that makes no sense.
+        """
+        rule = parse_resize(resize) if isinstance(resize, str) else resize
+        opened, manifest = open_backend(Path(path), backend, str(device), precision)
+        return cls(opened, manifest, rule)
+
+    @property
+    def backend_name(self) -> str:
+        """The backend that runs the engine: "openvino" or "onnxruntime"."""
+        return self._backend.name
+
+    @property
+    def precision(self) -> str:
+        """What the arithmetic runs in: "fp32", "fp16" or "bf16"."""
+        return self._backend.precision
+
+    @property
+    def device(self) -> str:
+        """What the engine runs on, in words."""
+        return self._backend.device
+
+    def segment(self, frame_hwc: UInt8) -> UInt8:
+        """The labels of a frame (uint8, H x W x 3, in the manifest's colour order), uint8 H x W.
+
+        Raises :class:`InputError` for a frame that is none, or that the graph cannot take, and
+        :class:`EngineError` where the engine fails.
+        """
+        return self.segment_batch([frame_hwc])[0]
+
+    def segment_batch(self, frames_hwc: Sequence[UInt8]) -> list[UInt8]:
+        """The labels of several frames of one size, in one call of the engine where it can.
+
+        Raises as :meth:`segment`, and :class:`InputError` where the frames' sizes differ.
+        """
+        frames = [check_frame(frame) for frame in frames_hwc]
+        if not frames:
+            return []
+        if len({frame.shape for frame in frames}) > 1:
+            raise InputError(f"a batch needs frames of one size, not {sorted({f.shape[:2] for f in frames})}")
+        frame_hw = _size(frames[0])
+        images = [self._prepare(frame) for frame in frames]
+        if self._labels_directly(images[0], frame_hw):
+            (labels_nhw,) = self._run(images, [self.manifest.outputs.labels])
+            return [np.asarray(labels, dtype=np.uint8) for labels in labels_nhw]
+        return [labels_from_logits(grid) for grid in self._grids(images, frame_hw)]
+
+    def segment_with_confidence(self, frame_hwc: UInt8) -> tuple[UInt8, UInt8]:
+        """The labels of a frame and the softmax of the winning class x 255, both uint8 H x W.
+
+        Raises as :meth:`segment`.
+        """
+        frame = check_frame(frame_hwc)
+        frame_hw = _size(frame)
+        image = self._prepare(frame)
+        outputs = self.manifest.outputs
+        if self._labels_directly(image, frame_hw) and outputs.confidence is not None:
+            labels_nhw, confidence_nhw = self._run([image], [outputs.labels, outputs.confidence])
+            return np.asarray(labels_nhw[0], np.uint8), np.asarray(confidence_nhw[0], np.uint8)
+        return labels_from_softmax_mean(self._grids([image], frame_hw))
+
+    def segment_multi_scale(
+        self,
+        frame_hwc: UInt8,
+        ratios: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+        flip: bool = True,
+    ) -> UInt8:
+        """The labels of a frame by mmsegmentation's test-time augmentation, uint8 H x W.
+
+        The frame is scaled by each of ``ratios`` and, with ``flip``, also mirrored; the softmaxes at the
+        frame's size are averaged (SegTTAModel).  The scales are of the frame, not of the test scale, as
+        in mmsegmentation's ``tta_pipeline``.  Raises as :meth:`segment`.
+        """
+        frame = check_frame(frame_hwc)
+        frame_hw = _size(frame)
+        grids: list[LogitsGrid] = []
+        for ratio in ratios:
+            size_hw = fit_size(frame_hw, scaled_box(frame_hw, ratio))
+            self._check_size(frame_hw, size_hw)
+            image = resize_frame(frame, size_hw)
+            grids += self._grids([image], frame_hw)
+            if flip:
+                (mirrored,) = self._grids([np.ascontiguousarray(image[:, ::-1])], frame_hw)
+                grids.append(_mirror(mirrored))
+        labels, _ = labels_from_softmax_mean(grids)
+        return labels
+
+    def segment_with_logits(self, frame_hwc: UInt8) -> tuple[UInt8, npt.NDArray[np.float32]]:
+        """The labels of a frame, uint8 H x W, and the logits they came from, float32 C x h x w.
+
+        The logits are at the head's stride of the size that the network was shown; for a slide model they
+        are the windows' side by side in one grid.  Raises as :meth:`segment`.
+        """
+        frame = check_frame(frame_hwc)
+        frame_hw = _size(frame)
+        image = self._prepare(frame)
+        if self._labels_directly(image, frame_hw):
+            outputs = self.manifest.outputs
+            labels_nhw, logits_nchw = self._run([image], [outputs.labels, outputs.logits])
+            return np.asarray(labels_nhw[0], np.uint8), np.asarray(logits_nchw[0], np.float32)
+        (grid,) = self._grids([image], frame_hw)
+        return labels_from_logits(grid), grid.logits_chw
+
+    def close(self) -> None:
+        """Give the engine's memory back."""
+        self._backend.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _cuts_windows(self) -> bool:
+        """Whether sliding windows are this class's work (they are the graph's where the frame is fixed)."""
+        inference = self.manifest.inference
+        return inference.mode == "slide" and not inference.windows_in_graph
+
+    def _prepare(self, frame_hwc: UInt8) -> UInt8:
+        """The frame at the size that the network is shown."""
+        frame_hw = _size(frame_hwc)
+        size_hw = network_size(frame_hw, self.resize, self.manifest.input.resize)
+        self._check_size(frame_hw, size_hw)
+        return resize_frame(frame_hwc, size_hw)
+
+    def _labels_directly(self, image_hwc: UInt8, frame_hw: Size) -> bool:
+        """Whether the graph's own labels are the frame's: no window to merge, no second resize."""
+        return _size(image_hwc) == frame_hw and not self._cuts_windows
+
+    def _check_size(self, frame_hw: Size, size_hw: Size) -> None:
+        fixed = self.manifest.frame_hw
+        if fixed is None or self._cuts_windows or size_hw == fixed:
+            return
+        raise InputError(
+            f"this engine takes {fixed[0]}x{fixed[1]} only, and the frame of {frame_hw[0]}x{frame_hw[1]} comes to "
+            f"{size_hw[0]}x{size_hw[1]}; use --resize {fixed[0]}x{fixed[1]}, or export without --shape"
+        )
+
+    def _run(self, images: Sequence[UInt8], outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
+        """The engine on frames of one size, in batches of the graph's own where that is fixed."""
+        fixed = self.manifest.input.shape_nhw[0]
+        if len(images) == 1 and fixed in (None, 1):
+            return self._backend.run(np.ascontiguousarray(images[0])[None], outputs)
+        step = fixed or len(images)
+        parts = []
+        for start in range(0, len(images), step):
+            part = list(images[start : start + step])
+            wanted = len(part)
+            part += [part[-1]] * (step - wanted) if fixed else []
+            made = self._backend.run(np.stack(part), outputs)
+            parts.append([array[:wanted] for array in made])
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _grids(self, images: Sequence[UInt8], frame_hw: Size) -> list[LogitsGrid]:
+        """The logits of each image of one size, with their maps to the frame's size."""
+        size_hw = _size(images[0])
+        inference = self.manifest.inference
+        if inference.mode == "slide":
+            assert inference.crop_hw is not None
+            assert inference.stride_hw is not None
+            windows = slide_grid(size_hw, inference.crop_hw, inference.stride_hw)
+        else:
+            windows = WindowGrid(((0, size_hw[0]),), ((0, size_hw[1]),))
+        rows, cols = self._maps(windows, size_hw, frame_hw)
+        if not self._cuts_windows:
+            (logits_nchw,) = self._run(images, [self.manifest.outputs.logits])
+            return [LogitsGrid(np.asarray(logits, np.float32), rows, cols) for logits in logits_nchw]
+        return [LogitsGrid(self._window_logits(image, windows), rows, cols) for image in images]
+
+    def _window_logits(self, image_hwc: UInt8, windows: WindowGrid) -> npt.NDArray[np.float32]:
+        """The logits of every window, side by side: C x (rows * h) x (columns * w).
+
+        One window at a time: on a CPU a batch is no faster, and its activations would multiply the memory.
+        """
+        grid_rows = []
+        for y0, y1 in windows.rows:
+            row = []
+            for x0, x1 in windows.cols:
+                (logits_nchw,) = self._run([image_hwc[y0:y1, x0:x1]], [self.manifest.outputs.logits])
+                row.append(np.asarray(logits_nchw[0], np.float32))
+            grid_rows.append(np.concatenate(row, axis=2))
+        return np.concatenate(grid_rows, axis=1)
+
+    def _maps(self, windows: WindowGrid, size_hw: Size, frame_hw: Size) -> tuple[AxisMap, AxisMap]:
+        """The maps of both axes: windows to the network's size, then to the frame's."""
+        rows = self._axis_map(windows.rows, size_hw[0], frame_hw[0])
+        cols = self._axis_map(windows.cols, size_hw[1], frame_hw[1])
+        return rows, cols
+
+    def _axis_map(self, spans: tuple[tuple[int, int], ...], length: int, frame: int) -> AxisMap:
+        key = (*(edge for span in spans for edge in span), length, frame)
+        made = self._axis_maps.get(key)
+        if made is None:
+            stride = self.manifest.outputs.logits_stride
+            align = self.manifest.inference.align_corners
+            made = average_windows(spans, -(-(spans[0][1] - spans[0][0]) // stride), length, align)
+            if frame != length:
+                made = bilinear(length, frame, align).after(made)
+            if len(self._axis_maps) >= AXIS_MAPS_KEPT:
+                self._axis_maps.pop(next(iter(self._axis_maps)))
+            self._axis_maps[key] = made
+        return made
+
+
+def _size(frame_hwc: UInt8) -> Size:
+    return int(frame_hwc.shape[0]), int(frame_hwc.shape[1])
+
+
+def _mirror(grid: LogitsGrid) -> LogitsGrid:
+    """A grid whose frame is mirrored left to right, by reading its column map backwards."""
+    cols = grid.cols
+    return LogitsGrid(grid.logits_chw, grid.rows, AxisMap(cols.inputs, cols.index[::-1], cols.weight[::-1]))
