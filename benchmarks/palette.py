@@ -165,7 +165,7 @@ def environment() -> dict[str, str]:
         fields = dict(line.split(":", 1) for line in cpuinfo.read_text().splitlines() if ":" in line)
         described = {name.strip(): value.strip() for name, value in fields.items()}
         cpu, flags = described.get("model name", cpu), described.get("flags", "")
-    return {"cpu": cpu, "flags": flags, "opencv": cv2.__version__, "numpy": np.__version__, "cores used": "1"}
+    return {"cpu": cpu, "flags": flags, "opencv": cv2.__version__, "numpy": np.__version__, "threads": "1"}
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 TESTS = Path(__file__).resolve().parent
+
+Exporter = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +26,35 @@ def golden_index(golden: Path) -> dict[str, Any]:
     """Every golden case with all its parameters."""
     index: dict[str, Any] = json.loads((golden / "index.json").read_text())
     return index
+
+
+@pytest.fixture(scope="session")
+def exported(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+    """A function that exports a golden checkpoint once for all tests and workers, and gives the folder.
+
+    ``exported("tiny_r50_whole_0x", precision="fp16", shape_nhw=(1, 64, 128))``: tracing takes 5 to 30 s, so
+    that the folder is shared between the workers of one run.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if base.name.startswith("popen-") else base) / "exports"
+    shared.mkdir(exist_ok=True)
+
+    def make(name: str, **options: Any) -> Path:
+        from isa_deploy.export.pipeline import export
+
+        key = "-".join([name, *(str(value) for value in options.values())]).translate(str.maketrans(" (),", "____"))
+        folder = shared / key
+        with (shared / f"{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                frames = [golden / "img_129x257.png"]
+                export(golden / f"{name}.pth", folder, frames=frames, **options)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def streets_onnx(exported: Exporter) -> Path:
+    """The artefact folder of the trained golden model, float32, any size of frame."""
+    return exported("isanet_r18w16_streets")

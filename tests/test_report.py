@@ -416,13 +416,17 @@ def test_the_model_is_described_in_words() -> None:
 
 
 def test_the_command_makes_the_same_export_again() -> None:
-    assert remade_command(a_manifest()) == "isa-export --ckpt isanet_r18w16_streets.pth"
-    fixed = a_manifest(
+    usual = ParityReport(a_manifest(), {}, (), 0.9995, 1e-3, None, False, (), {})
+    assert remade_command(usual) == "isa-export --ckpt isanet_r18w16_streets.pth"
+    manifest = a_manifest(
         precision="bf16",
         source=SourceSpec(file="my model.pth", sha256="0" * 64, layout="mmseg-1.x"),
         input=a_manifest().input.model_copy(update={"shape_nhw": (None, 512, 1024)}),
+        outputs=OutputsSpec(labels="labels", logits="logits", logits_stride=8, confidence="confidence"),
     )
-    assert remade_command(fixed) == "isa-export --ckpt 'my model.pth' --bf16 --shape 1x512x1024"
+    assert remade_command(replace(usual, manifest=manifest, threshold=0.9)) == (
+        "isa-export --ckpt 'my model.pth' --bf16 --shape 1x512x1024 --confidence --min-agreement 0.9"
+    )
 
 
 @pytest.mark.parametrize(

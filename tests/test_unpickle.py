@@ -165,6 +165,11 @@ class TestCodeIsRefused:
             pytest.param(b"cnumpy\nload\n(S'x'\ntR.", id="numpy.load"),
             pytest.param(b"cnumpy.testing._private.utils\nrunstring\n(S'1'\n}tR.", id="numpy's runstring"),
             pytest.param(b"cfunctools\npartial\n(cos\nsystem\ntR.", id="functools.partial"),
+            pytest.param(b"cmmengine.utils.subprocess\nPopen\n(S'true'\ntR.", id="a class through another package"),
+            pytest.param(b"cmultiprocessing\nProcess\n(tR.", id="a class of the standard library"),
+            pytest.param(b"czipimport\nzipimporter\n(S'x'\ntR.", id="the standard library's importer"),
+            pytest.param(b"ctorch.jit\nCompilationUnit\n(S'x'\ntR.", id="a class of torch"),
+            pytest.param(b"cIPython.core.magic\nMagics\n(tR.", id="a class of IPython"),
             pytest.param(b"I1\n(S'true'\ntR.", id="a call of a number"),
         ],
     )

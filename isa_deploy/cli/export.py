@@ -9,31 +9,44 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from isa_deploy.cli.run import make_app, run
+from isa_deploy.cli.run import DebugOption, VersionOption, make_app, run
 from isa_deploy.errors import BackendUnavailableError, InputError
 
 app = make_app()
 
-EXAMPLES = """
-Exports a trained ISANet checkpoint to a folder that holds the graph (model.onnx), what it is (model.json) and
-the proof that it equals the checkpoint (report.html, report.json).
+MANUAL = """
+Export a trained ISANet checkpoint to a graph that is proven to equal it.
 
-[bold]Examples[/bold]
+The checkpoint is one of mmsegmentation 0.x or 1.x, or a bare state dict; depth, widths, classes and settings
+are read from the file. The folder --out receives:
 
+\b
+  model.onnx   uint8 frames in, uint8 labels out, everything between in the graph
+  model.json   what it is: preprocessing, inference mode, classes, colours
+  report.html  the proof: the graph in each engine of this machine against the
+               checkpoint in torch, with pictures (report.json: the same figures)
+
+An export that does not equal its checkpoint is not kept: only its report is, in OUT-failed.
+
+\b
+Examples:
   isa-export --ckpt r101_cityscapes.pth --fp16
-
   isa-export --ckpt r50_ade20k.pth --out engines/ade --frames photo.jpg
+  isa-export --ckpt r50_769.pth --shape 1x1025x2049
 
-  isa-export --ckpt r50_769.pth --shape 1x1025x2049   (sliding windows inside the graph)
+A model that was trained for sliding windows keeps them: inside the graph where --shape fixes the frame,
+otherwise isa-infer cuts them.
 
-[bold]Exit codes[/bold]
-
-  0 exported and proven; 1 exported but not equal to the checkpoint (only the report is kept, in OUT-failed);
-  2 it could not be exported; 130 interrupted.
+\b
+Exit codes:
+  0    exported and proven
+  1    exported, and not equal to the checkpoint
+  2    it could not be exported: usage, checkpoint, frames, folder, library
+  130  interrupted (Ctrl-C); nothing is left behind
 """
 
 
-@app.command(help=EXAMPLES)
+@app.command(help=MANUAL)
 def export_command(
     ckpt: Annotated[
         Path, typer.Option("--ckpt", help="Checkpoint of mmsegmentation 0.x or 1.x, or a bare state dict.")
@@ -66,6 +79,8 @@ def export_command(
     allow_hash_mismatch: Annotated[
         bool, typer.Option("--allow-hash-mismatch", help="Only warn where the file name's hash is not the file's.")
     ] = False,
+    debug: DebugOption = False,
+    version: VersionOption = False,
 ) -> None:
     if fp16 and bf16:
         raise InputError("--fp16 and --bf16 exclude each other; give one")
@@ -75,14 +90,14 @@ def export_command(
     from isa_deploy.export.pipeline import export
 
     console = Console(stderr=True)
-    lines = Console(highlight=False, soft_wrap=True)
+
     with console.status("reading the checkpoint") as status:
 
         def progress(line: str) -> None:
             if console.is_terminal:
                 status.update(line)
             else:
-                console.print(line, highlight=False, soft_wrap=True)
+                typer.echo(line, err=True)
 
         result = export(
             ckpt,
@@ -96,18 +111,18 @@ def export_command(
             progress=progress,
         )
     for assumption in result.assumptions:
-        lines.print(f"assumed: {assumption}")
+        typer.echo(f"assumed: {assumption}")
     for each in result.report.comparisons:
-        lines.print(
+        typer.echo(
             f"{each.stage} on {each.frame}: {each.label_agreement:.4%} of the labels equal the checkpoint's"
             + ("" if each.gated else " (for information)")
         )
     for stage, reason in result.report.skipped.items():
-        lines.print(f"not run: {stage} ({reason})")
-    lines.print(f"graph:  {result.onnx}")
-    lines.print(f"report: {result.folder / 'report.html'}")
+        typer.echo(f"not run: {stage} ({reason})")
+    typer.echo(f"graph:  {result.onnx}")
+    typer.echo(f"report: {result.folder / 'report.html'}")
     if fp16 or bf16:
-        lines.print(
+        typer.echo(
             f"TensorRT plan: on the machine with the GPU, trtexec --onnx={result.onnx} --stronglyTyped "
             f"--saveEngine={result.folder / 'model.plan'}"
         )

@@ -74,7 +74,7 @@ class Inference:
     def run(self, sources: Sequence[Source]) -> None:
         """Infer all sources; :attr:`tally` counts.
 
-        Raises :class:`InputError` where an output cannot be written or the only source cannot be used,
+        Raises :class:`InputError` where an output cannot be written or no source at all can be used,
         :class:`EngineError` where the engine fails, :class:`KeyboardInterrupt` after Ctrl-C.
         """
         begun = time.perf_counter()
@@ -89,6 +89,8 @@ class Inference:
                     self.tally.failed += 1
                     self.progress.end("skipped")
                     self.progress.note(f"isa-infer: skipped: {one_line(error)}")
+            if self.tally.failed == len(sources):
+                raise InputError(f"none of the {len(sources)} inputs could be used; each is named above")
         finally:
             self.tally.total_s = time.perf_counter() - begun
 

@@ -18,7 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import isa_deploy
-from isa_deploy.errors import IsaError
+from isa_deploy.errors import IsaError, ParityError
 
 __all__ = ["BAD_RESULT", "INTERRUPTED", "DebugOption", "VersionOption", "make_app", "one_line", "run"]
 
@@ -53,6 +53,9 @@ def run(app: typer.Typer, program: str) -> NoReturn:
         code = INTERRUPTED
     except BrokenPipeError:
         code = BAD_RESULT
+    except ParityError as error:  # the export ran, and what it made is wrong
+        code = BAD_RESULT
+        _complain(program, one_line(error), debug)
     except IsaError as error:
         code = CANNOT_RUN
         _complain(program, one_line(error), debug)

@@ -115,7 +115,8 @@ def compare_labels(labels_hw: UInt8, reference_hw: UInt8, names: Sequence[str]) 
         both = int(pairs[label, label])
         either = int(pairs[label].sum() + pairs[:, label].sum()) - both
         if either:
-            result[names[label]] = both / either
+            name = names[label] if names.count(names[label]) == 1 else f"{names[label]} ({label})"
+            result[name] = both / either
     return result
 
 

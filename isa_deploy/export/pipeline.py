@@ -21,7 +21,6 @@ from isa_deploy.export.reference import Reference
 from isa_deploy.export.report import write_report
 from isa_deploy.files import make_folder, os_errors
 from isa_deploy.manifest import (
-    FORMAT_VERSION,
     MANIFEST_FILE,
     ClassesSpec,
     InferenceSpec,
@@ -154,7 +153,7 @@ def make_manifest(checkpoint: Checkpoint, precision: Precision, shape_nhw: Shape
         # the graph takes BGR frames: what OpenCV and video decoders give
         mean, std = (mean[2], mean[1], mean[0]), (std[2], std[1], std[0])
     return Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=1,
         architecture=checkpoint.config.name,
         precision=precision,
         source=SourceSpec(file=checkpoint.file_name, sha256=checkpoint.sha256, layout=checkpoint.layout),

@@ -41,8 +41,8 @@ def normalised(frame_hwc: npt.NDArray[np.uint8], normalisation: Normalisation) -
 
     mmsegmentation's own order of operations: swap the channels, then (x - mean) / std in float32.
     """
-    image = frame_hwc.astype(np.float32)
-    image = (image - np.array(normalisation.mean, np.float32)) / np.array(normalisation.std, np.float32)
+    mean, std = np.array(normalisation.mean, np.float32), np.array(normalisation.std, np.float32)
+    image: npt.NDArray[np.float32] = (frame_hwc.astype(np.float32) - mean) / std
     if normalisation.swap_channels:
         image = image[:, :, ::-1]
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]

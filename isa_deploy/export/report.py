@@ -60,7 +60,7 @@ def write_report(
 ) -> None:
     """Write ``report.json`` and ``report.html`` into an existing folder, each whole or not at all.
 
-    ``command`` is what the user ran; without it the page shows one made from the manifest.  Raises
+    ``command`` is what the user ran; without it both files show one that makes the same export.  Raises
     :class:`~isa_deploy.errors.InputError` where a file cannot be written.
     """
     for name, text in (
@@ -88,7 +88,7 @@ def report_json(report: ParityReport, pictures: Sequence[FramePictures], command
         "comparisons": [asdict(comparison) for comparison in report.comparisons],
         "skipped": report.skipped,
         "environment": report.environment,
-        "command": command or remade_command(report.manifest),
+        "command": command or remade_command(report),
         "manifest": report.manifest.model_dump(mode="json"),
     }
     return json.dumps(_finite(record), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -114,7 +114,7 @@ def report_html(report: ParityReport, pictures: Sequence[FramePictures], command
         left_out=len(pictures) - len(figures),
         frame_lines=_frame_lines(report, figures),
         model=model_facts(report.manifest),
-        command=command or remade_command(report.manifest),
+        command=command or remade_command(report),
     )
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from isa_deploy.export.parity import FramePictures, ParityReport, StageComparison, judge
+from isa_deploy.export.parity import AGREEMENT, FramePictures, ParityReport, StageComparison, judge
 from isa_deploy.manifest import Manifest
 
 __all__ = ["Verdict", "failed", "figure", "model_facts", "percent", "remade_command", "verdict"]
@@ -62,14 +62,19 @@ def failed(report: ParityReport, comparison: StageComparison) -> bool:
     return comparison.gated and bool(judge([comparison], report.threshold, report.logits_tolerance, report.margin))
 
 
-def remade_command(manifest: Manifest) -> str:
-    """The ``isa-export`` call that makes an export with this manifest again."""
+def remade_command(report: ParityReport) -> str:
+    """The ``isa-export`` call that makes this export again (the frames of the proof are named in the report)."""
+    manifest = report.manifest
     words = ["isa-export", "--ckpt", shlex.quote(manifest.source.file)]
     if manifest.precision != "fp32":
         words.append(f"--{manifest.precision}")
     batch, height, width = manifest.input.shape_nhw
     if height is not None:
         words.append(f"--shape {batch or 1}x{height}x{width}")
+    if manifest.outputs.confidence is not None:
+        words.append("--confidence")
+    if report.threshold != AGREEMENT[manifest.precision]:
+        words.append(f"--min-agreement {report.threshold:g}")
     return " ".join(words)
 
 

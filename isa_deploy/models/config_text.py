@@ -69,16 +69,16 @@ def _parse_json(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-_ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*[ \t]*=(?!=)", re.MULTILINE)
-_BLOCK = re.compile(r"^(?:def|class|if|for|while|with|try|import|from|del|@)\b", re.MULTILINE)
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*[ \t]*=(?!=)")
+_BEGINNING = re.compile(r"^(?![\s)\]}#])", re.MULTILINE)
+"""A line that begins a statement: it is not indented, and neither closes a bracket nor is a comment."""
 
 
 def _statements(text: str) -> list[str]:
-    """The top-level assignments: each from its name to the next statement that begins a line."""
-    starts = [match.start() for match in _ASSIGNMENT.finditer(text)]
-    stops = sorted([*starts, *(match.start() for match in _BLOCK.finditer(text)), len(text)])
-    following = dict(itertools.pairwise(stops))
-    return [text[start : following[start]] for start in starts]
+    """The top-level assignments of a text."""
+    starts = [match.start() for match in _BEGINNING.finditer(text)]
+    pieces = [text[start:stop] for start, stop in itertools.pairwise([*starts, len(text)])]
+    return [piece for piece in pieces if _ASSIGNMENT.match(piece)]
 
 
 def _is_too_deep(text: str) -> bool:

@@ -97,9 +97,9 @@ _REFUSED_ANYWHERE = _words("""
 
 _REFUSED_PACKAGES = _words("""
     torch numpy pip setuptools pkg_resources wheel _pytest pytest IPython cloudpickle dill joblib
-    commands popen2 cPickle os2 imp new exceptions urllib2 Queue thread
+    commands popen2 cPickle os2 imp new exceptions urllib2 Queue thread distutils pipes
 """)
-"""Beside the standard library: what every environment has, and Python 2's old names."""
+"""Beside the standard library: what every environment has, and what older Pythons had."""
 
 _LEFTOVERS = _words("""
     builtins.getattr builtins.object builtins.complex builtins.slice builtins.range builtins.int

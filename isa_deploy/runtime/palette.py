@@ -1,18 +1,20 @@
 """Label maps as pictures: every class in its colour, alone or over the frame.
 
-How it is done was measured (``benchmarks/palette.py``: 1024 x 2048, one core; the table of one machine is in
-``benchmarks/results/palette.json``).  As multiples of a plain copy of the picture:
+How it is done was measured: ``benchmarks/palette.py``, 1024 x 2048, one core; the milliseconds of one machine,
+beside those of a plain copy, stand in ``benchmarks/results/palette.json``.  As multiples of the way taken:
 
-=====================================================================  ====
-colorize: pairs of labels through ``cv2.LUT``, in strips (chosen)       1.7
-colorize: single labels through ``cv2.LUT``, in strips (the fallback)   3.1
-colorize: ``cv2.applyColorMap``                                         4.6
-colorize: one ``cv2.LUT`` a channel and ``cv2.merge``                   7.8
-colorize: ``numpy.take``                                                 26
-overlay: the strips above, halves added as integers (alpha 0.5)         3.9
-overlay: the strips above, ``cv2.addWeighted`` (any other alpha)        5.9
-overlay: ``cv2.applyColorMap`` and ``cv2.addWeighted``                  9.5
-=====================================================================  ====
+===============================================================  ====
+colorize: pairs of labels through ``cv2.LUT``, in strips            1
+... single labels, in strips (taken where OpenCV is old)          1.3
+... ``cv2.applyColorMap``                                         1.5
+... one ``cv2.LUT`` a channel, then ``cv2.merge``                 2.8
+... ``numpy.take``                                                  6
+overlay at alpha 0.5: these strips, halves added as integers        1
+... these strips, ``cv2.addWeighted`` (taken for other alphas)    1.2
+... ``cv2.applyColorMap`` and ``cv2.addWeighted``                 1.7
+... these colours, sums in uint16, the whole picture at once      2.9
+... the formula in numpy                                           29
+===============================================================  ====
 
 So labels are read two at a time, as uint16, from a table of 65536 entries of which a picture touches few,
 and a strip is small enough to stay in a core's second-level cache from lookup to blend.
@@ -23,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,7 +59,7 @@ def colorize(labels_hw: UInt8, palette_rgb: PaletteRGB, out: UInt8 | None = None
 
 
 def overlay(
-    frame_hwc: UInt8, labels_hw: UInt8, palette_rgb: PaletteRGB, alpha: float = 0.5, out: UInt8 | None = None
+    frame_hwc: npt.NDArray[Any], labels_hw: UInt8, palette_rgb: PaletteRGB, alpha: float = 0.5, out: UInt8 | None = None
 ) -> UInt8:
     """The frame with the classes' colours laid over it: uint8 H x W x 3, BGR.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ def parse_resize(text: str) -> ResizeRule:
     raise InputError(f"resize '{text}' is none of: test, none, HEIGHTxWIDTH such as 512x1024")
 
 
-def check_frame(frame_hwc: UInt8) -> UInt8:
+def check_frame(frame_hwc: npt.NDArray[Any]) -> UInt8:
     """The frame itself, if it is uint8, H x W x 3 and not empty; raises :class:`InputError` otherwise."""
     if not isinstance(frame_hwc, np.ndarray):
         raise InputError(f"a frame must be a numpy array, not {type(frame_hwc).__name__}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,10 @@ from isa_deploy.runtime.tiling import WindowGrid, slide_grid
 __all__ = ["Segmenter"]
 
 UInt8 = npt.NDArray[np.uint8]
+
+Frame = npt.NDArray[Any]
+"""A frame as a caller has it: OpenCV's own annotations do not say uint8.  It is checked, never converted."""
+
 Size = tuple[int, int]
 
 AXIS_MAPS_KEPT = 16
@@ -89,7 +94,7 @@ class Segmenter:
         """What the engine runs on, in words."""
         return self._backend.device
 
-    def segment(self, frame_hwc: UInt8) -> UInt8:
+    def segment(self, frame_hwc: Frame) -> UInt8:
         """The labels of a frame (uint8, H x W x 3, in the manifest's colour order), uint8 H x W.
 
         Raises :class:`InputError` for a frame that is none, or that the graph cannot take, and
@@ -97,7 +102,7 @@ class Segmenter:
         """
         return self.segment_batch([frame_hwc])[0]
 
-    def segment_batch(self, frames_hwc: Sequence[UInt8]) -> list[UInt8]:
+    def segment_batch(self, frames_hwc: Sequence[Frame]) -> list[UInt8]:
         """The labels of several frames of one size, in one call of the engine where it can.
 
         Raises as :meth:`segment`, and :class:`InputError` where the frames' sizes differ.
@@ -114,7 +119,7 @@ class Segmenter:
             return [np.asarray(labels, dtype=np.uint8) for labels in labels_nhw]
         return [labels_from_logits(grid) for grid in self._grids(images, frame_hw)]
 
-    def segment_with_confidence(self, frame_hwc: UInt8) -> tuple[UInt8, UInt8]:
+    def segment_with_confidence(self, frame_hwc: Frame) -> tuple[UInt8, UInt8]:
         """The labels of a frame and the softmax of the winning class x 255, both uint8 H x W.
 
         Raises as :meth:`segment`.
@@ -130,7 +135,7 @@ class Segmenter:
 
     def segment_multi_scale(
         self,
-        frame_hwc: UInt8,
+        frame_hwc: Frame,
         ratios: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
         flip: bool = True,
     ) -> UInt8:
@@ -154,7 +159,7 @@ class Segmenter:
         labels, _ = labels_from_softmax_mean(grids)
         return labels
 
-    def segment_with_logits(self, frame_hwc: UInt8) -> tuple[UInt8, npt.NDArray[np.float32]]:
+    def segment_with_logits(self, frame_hwc: Frame) -> tuple[UInt8, npt.NDArray[np.float32]]:
         """The labels of a frame, uint8 H x W, and the logits they came from, float32 C x h x w.
 
         The logits are at the head's stride of the size that the network was shown; for a slide model they

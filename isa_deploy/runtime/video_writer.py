@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from isa_deploy.errors import BackendUnavailableError, InputError
 from isa_deploy.files import Replacement, os_errors
-from isa_deploy.runtime.video import VideoReader, load_av, open_container, start_ticks
+from isa_deploy.runtime.video import FALLBACK_RATE, VideoReader, load_av, open_container, start_ticks
 
 if TYPE_CHECKING:
     import av
@@ -71,6 +71,7 @@ class VideoWriter:
         self._container: OutputContainer | None = None
         self._sound: _SoundCopy | None = None
         self._last_pts = -1
+        self._step = max(1, round(1 / ((frame_rate or FALLBACK_RATE) * time_base)))
 
     @classmethod
     def like(cls, path: Path, reader: VideoReader) -> VideoWriter:
@@ -94,6 +95,8 @@ class VideoWriter:
             if self._container is None:
                 self._container = self._open(frame_hwc)
             self._mux(self._encodable(frame_hwc, pts))
+            if self._last_pts >= 0:
+                self._step = pts - self._last_pts
             self._last_pts = pts
             if self._sound is not None:
                 self._sound.copy_until(pts * self.time_base)
@@ -195,6 +198,7 @@ class VideoWriter:
             ) from error
         self._stream = stream
         self._sound = _SoundCopy.open(self.sound_of, container) if self.sound_of is not None else None
+        container.start_encoding()  # the file is made now: what the system has against it is heard at once
         return container
 
     def _encodable(self, frame_hwc: UInt8, pts: int) -> av.VideoFrame:
@@ -215,6 +219,9 @@ class VideoWriter:
     def _mux(self, frame: av.VideoFrame | None) -> None:
         assert self._container is not None
         for packet in self._stream.encode(frame):
+            # MP4 keeps the times between frames, and of the durations only the last one's: as long as the
+            # frame before it, or it would be over in one tick
+            packet.duration = self._step
             self._container.mux(packet)
 
 

@@ -1,0 +1,1 @@
+"""How the streets demo model is trained, measured and written."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
-from streetscenes import VOID, Scene
+from streetscenes import VOID, Picture, Scene
 from torch.utils.data import DataLoader, IterableDataset
 
 __all__ = ["MEAN_RGB", "STD_RGB", "StreamConfig", "batch_stream", "normalise"]
@@ -18,7 +17,6 @@ MEAN_RGB = (123.675, 116.28, 103.53)
 STD_RGB = (58.395, 57.12, 57.375)
 """ImageNet's mean and deviation of 8-bit pixels, the numbers of every mmsegmentation config."""
 
-Picture = npt.NDArray[np.uint8]
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -41,8 +39,8 @@ class StreamConfig:
 def normalise(frame_hwc: Picture) -> torch.Tensor:
     """BGR uint8 H x W x 3 to the network's float32 3 x H x W: RGB, minus the mean, over the deviation."""
     rgb = frame_hwc[:, :, ::-1].astype(np.float32)
-    rgb = (rgb - np.array(MEAN_RGB, np.float32)) / np.array(STD_RGB, np.float32)
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+    scaled = (rgb - np.array(MEAN_RGB, np.float32)) / np.array(STD_RGB, np.float32)
+    return torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))
 
 
 def random_scale_and_crop(

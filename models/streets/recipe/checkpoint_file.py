@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from streetscenes import CLASSES, PALETTE
 
+from isa_deploy.files import replacing
 from isa_deploy.models.isanet import ISANet, ISANetConfig
 from recipe.batches import MEAN_RGB, STD_RGB
 from recipe.training import TrainingConfig
@@ -134,6 +135,7 @@ def config_text(net: ISANetConfig, training: TrainingConfig, size_hw: tuple[int,
 
 def write_checkpoint(path: Path, net: ISANet, training: TrainingConfig, size_hw: tuple[int, int]) -> str:
     """Writes ``net`` with both heads to ``path``, whole or not at all, and returns the file's SHA-256.
+    Raises :class:`InputError` where it cannot be written.
 
     The same weights give the same bytes: nothing of the machine or the hour is in the file.  Only tensors
     and plain values are, so that ``torch.load(weights_only=True)`` reads it.
@@ -149,12 +151,7 @@ def write_checkpoint(path: Path, net: ISANet, training: TrainingConfig, size_hw:
         },
         "state_dict": OrderedDict((name, tensor.detach().clone()) for name, tensor in net.state_dict().items()),
     }
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        # Through a file object, because torch names the archive after a path that it is given.
-        with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # Through a file object, because torch names the archive after a path that it is given.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(checkpoint, file)
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -96,7 +96,7 @@ def train(
         if auxiliary is not None:
             loss = loss + config.auxiliary_weight * segmentation_loss(auxiliary, labels_nhw, 8, phase_yx, weight)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
         losses.append(float(loss.detach()))
         if (iteration + 1) % report_every == 0 or iteration + 1 == config.iterations:

@@ -12,7 +12,7 @@ from streetscenes.colours import Colour, any_colour, dimmed, vehicle_paint
 from streetscenes.labels import BUS, CAR, TRAIN, TRUCK
 from streetscenes.sprites import Sprite
 
-__all__ = ["KINDS", "End", "VehicleKind", "car_paint", "line_paint"]
+__all__ = ["KINDS", "End", "VehicleKind"]
 
 LINE_PAINTS: tuple[Colour, ...] = ((40, 190, 235), (45, 45, 205), (200, 110, 40), (230, 230, 230), (70, 160, 60))
 HEADLAMP: Colour = (225, 235, 240)
@@ -30,13 +30,8 @@ def lamps(end: End, rear: Colour) -> Colour:
     return HEADLAMP if end is End.FRONT else rear
 
 
-def car_paint(rng: np.random.RandomState) -> Colour:
-    """Of cars and lorries."""
-    return vehicle_paint(rng)
-
-
 def line_paint(rng: np.random.RandomState) -> Colour:
-    """Of buses and trams: the colours of a transport company."""
+    """One of a transport company's colours, for its buses and trams."""
     return [float(c) for c in LINE_PAINTS[rng.randint(len(LINE_PAINTS))]]
 
 
@@ -162,9 +157,9 @@ class VehicleKind:
 
 
 KINDS: dict[str, VehicleKind] = {
-    "car": VehicleKind(car_end, car_side, car_paint, 4.3, 5),
+    "car": VehicleKind(car_end, car_side, vehicle_paint, 4.3, 5),
     "bus": VehicleKind(bus_end, bus_side, line_paint, 11, 13),
-    "truck": VehicleKind(truck_end, truck_side, car_paint, 8.5, 10),
+    "truck": VehicleKind(truck_end, truck_side, vehicle_paint, 8.5, 10),
     "tram": VehicleKind(tram_end, tram_side, line_paint, 24, 27),
 }
 """By name; the order is that of the traffic's shares."""
