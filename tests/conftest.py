@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# a busy machine is no failure, and the same examples everywhere make a failure anybody's
+settings.register_profile("project", deadline=None, derandomize=True)
+settings.load_profile("project")
 
 TESTS = Path(__file__).resolve().parent
 

@@ -102,7 +102,9 @@ def test_a_narrow_graph_is_strongly_typed(exported: Exporter, precision: str, we
     weights = {tensor.data_type for tensor in model.graph.initializer if tensor.name.endswith((".weight", ".bias"))}
     assert weights == {weight_type}
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, check_type=True)
-    types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    types = {
+        value.name: value.type.tensor_type.elem_type for value in [*inferred.graph.value_info, *inferred.graph.output]
+    }
     for node in inferred.graph.node:
         if node.op_type in ("Conv", "MatMul"):
             assert types[node.output[0]] == weight_type, node.name

@@ -24,6 +24,8 @@ from isa_deploy.runtime.images import IMAGE_SUFFIXES, read_image, write_png
 
 UInt8 = npt.NDArray[np.uint8]
 
+OPENCV_5 = int(cv2.__version__.split(".")[0]) >= 5
+
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 HEIGHT, WIDTH = 24, 40
 
@@ -77,6 +79,8 @@ def test_every_format_is_read_and_its_header_tells_its_size(tmp_path: Path, form
     ],
 )
 def test_variants_of_formats_are_read(tmp_path: Path, form: str, options: dict[str, object]) -> None:
+    if "save_all" in options and not OPENCV_5:
+        pytest.skip("OpenCV 4 reads no animated WebP: pip install 'opencv-python-headless>=5'")
     data = encoded(Image.fromarray(gradient_rgb()), form, **options)
     assert read_header(data).size_wh == (WIDTH, HEIGHT)
     assert np.abs(rgb(read_image(file_of(tmp_path, data))) - gradient_rgb()).mean() < 5
@@ -85,6 +89,8 @@ def test_variants_of_formats_are_read(tmp_path: Path, form: str, options: dict[s
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_rotations_are_applied(tmp_path: Path, form: str, orientation: int) -> None:
+    if form == "WEBP" and not OPENCV_5:
+        pytest.skip("OpenCV 4 overlooks EXIF in WebP: pip install 'opencv-python-headless>=5'")
     exif = Image.Exif()
     exif[274] = orientation
     path = file_of(tmp_path, encoded(Image.fromarray(gradient_rgb()), form, exif=exif))

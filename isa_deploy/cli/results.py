@@ -181,7 +181,7 @@ class StatsFile:
 
     def __enter__(self) -> StatsFile:
         with os_errors(self._replacement.path, "write"):
-            self._file = self._replacement.temporary.open("w", encoding="utf-8")
+            self._file = self._replacement.temporary.open("w", encoding="utf-8", errors="backslashreplace")
         return self
 
     def __exit__(

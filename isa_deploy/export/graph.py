@@ -95,6 +95,17 @@ class AverageWindows(nn.Module):
         return torch.matmul(self.rows_matrix, torch.matmul(grid_nchw, self.cols_matrix))
 
 
+class Upsample(nn.Module):
+    """Logits to a size (height, width), bilinear."""
+
+    def __init__(self, align_corners: bool) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+
+    def forward(self, logits_nchw: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+        return F.interpolate(logits_nchw, size=size_hw, mode="bilinear", align_corners=self.align_corners)
+
+
 class WinningClass(nn.Module):
     """Logits N x C x H x W to labels, uint8 N x H x W."""
 
@@ -155,13 +166,11 @@ class WholeGraph(FrameNetwork):
         self, network: ISANet, normalisation: Normalisation, precision: Precision, outputs: tuple[str, ...]
     ) -> None:
         super().__init__(network, normalisation, precision, outputs)
-        self.align_corners = network.config.align_corners
+        self.upsample = Upsample(network.config.align_corners)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        height, width = image.shape[1], image.shape[2]
         logits = self.network_logits(self.input(image))
-        full = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=self.align_corners)
-        return self.results(logits, full)
+        return self.results(logits, self.upsample(logits, (image.shape[1], image.shape[2])))
 
 
 class SlideGraph(FrameNetwork):

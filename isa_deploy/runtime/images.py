@@ -3,7 +3,7 @@
 Files are untrusted.  They are decoded by OpenCV in the way mmsegmentation decodes them (``cv2.imdecode``
 with ``IMREAD_COLOR``), so a network sees here the very pixels that it was trained and measured on:
 
-- a rotation in the EXIF block is applied, in JPEG, PNG, WebP and TIFF alike;
+- a rotation in the EXIF block is applied, in JPEG, PNG, TIFF and, from OpenCV 5 on, WebP;
 - grey becomes three equal channels, a palette its colours, CMYK and YCCK (as Adobe writes them) BGR;
 - alpha is dropped, not blended: what a transparent pixel shows is its stored colour;
 - 16 bits become 8 by OpenCV's own rule, which keeps the high byte (colour TIFF: to the nearest).  Keeping

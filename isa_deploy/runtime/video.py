@@ -4,7 +4,7 @@ Files are untrusted: only local files of the listed container formats are opened
 playlists, to other files and to the network), and sizes are checked before a decoder sees a packet.
 
 Pixels are those of OpenCV's ``VideoCapture``, which is what networks of mmsegmentation are fed with.
-Measured against OpenCV 5.0, 8- and 10-bit 4:2:0:
+Measured against OpenCV 5.0, 8- and 10-bit 4:2:0 (OpenCV 4 took BT.601 and limited range for everything):
 
 - the matrix is the one that the stream names, and BT.601 where it names none, at any size: equal to the bit
   (BT.709 in the place of that BT.601 would shift the mean by 7 levels);

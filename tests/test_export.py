@@ -1,0 +1,235 @@
+"""isa-export as its user meets it: what it leaves, what it refuses, what it exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Exporter
+
+from isa_deploy.errors import ExportError, InputError, ParityError
+from isa_deploy.export import pipeline
+from isa_deploy.export.parity import StageComparison, compare_labels, judge
+from isa_deploy.export.pipeline import bundled_frames, export
+from isa_deploy.export.precision import cast_network, fold_batch_norms
+
+COMMAND = [sys.executable, "-c", "from isa_deploy.cli.export import main; main()"]
+
+
+def isa_export(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_command_writes_a_proven_folder_and_says_how_to_get_a_plan(golden: Path, tmp_path: Path) -> None:
+    shutil.copy(golden / "isanet_r18w16_streets.pth", tmp_path / "r18_streets.pth")
+    done = isa_export("--ckpt", "r18_streets.pth", "--fp16", "--shape", "1x65x97", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "r18_streets"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "model.json",
+        "model.onnx",
+        "report.html",
+        "report.json",
+    ]
+    assert "trtexec --onnx=r18_streets/model.onnx --stronglyTyped" in done.stdout
+    assert "of the labels equal the checkpoint's" in done.stdout
+    assert json.loads((folder / "report.json").read_text())["passed"] is True
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r18_streets", "r18_streets.pth"]
+
+
+def test_an_export_that_is_not_its_checkpoint_exits_1_and_leaves_only_the_report(
+    golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The epsilon of the batch norms wrong when they are folded: a bug that a loose gate lets through."""
+
+    def wrong_fold(network: torch.nn.Module) -> torch.nn.Module:
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eps = 1e-2
+        return fold_batch_norms(network)
+
+    monkeypatch.setattr("isa_deploy.export.graph.fold_batch_norms", wrong_fold)
+    with pytest.raises(ParityError, match=r"onnxruntime fp32 on .* see .*engine-failed.report\.html"):
+        export(golden / "isanet_r18w16_streets.pth", tmp_path / "engine", shape_nhw=(1, 64, 128))
+    assert [path.name for path in tmp_path.iterdir()] == ["engine-failed"]
+    assert sorted(path.name for path in (tmp_path / "engine-failed").iterdir()) == ["report.html", "report.json"]
+    report = json.loads((tmp_path / "engine-failed" / "report.json").read_text())
+    assert report["passed"] is False
+
+
+def test_a_parity_error_is_exit_code_1(golden: Path, tmp_path: Path) -> None:
+    done = isa_export(
+        *("--ckpt", golden / "isanet_r18w16_streets.pth", "--out", "engine", "--shape", "1x64x64"),
+        *("--bf16", "--min-agreement", "1"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("isa-export: error: the export does not equal its checkpoint: ")
+    assert not (tmp_path / "engine").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ckpt", "missing.pth"], "missing.pth"),
+        (["--ckpt", "GOLDEN/img_64x128.png"], "is a PNG image, not a checkpoint"),
+        (["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--fp16", "--bf16"], "exclude each other"),
+        (["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--shape", "1x512"], "shape '1x512' is not BATCHxHEIGHTxWIDTH"),
+        (["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--frames", "missing.png"], "missing.png"),
+        (["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--out", "file/engine"], "file"),
+        (["--nonsense"], "nonsense"),
+    ],
+)
+def test_what_cannot_be_exported_exits_2_in_one_line_and_leaves_nothing(
+    golden: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = isa_export(*(part.replace("GOLDEN", str(golden)) for part in arguments), cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path / 'ran'}",)
+
+    torch.save({"meta": {}, "state_dict": Payload()}, tmp_path / "evil.pth")
+    done = isa_export("--ckpt", "evil.pth", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "system" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["evil.pth"]
+
+
+def test_a_file_whose_hash_is_not_its_names_is_refused_unless_allowed(golden: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "isanet_r18_streets-01234567.pth"
+    shutil.copy(golden / "isanet_r18w16_streets.pth", wrong)
+    done = isa_export("--ckpt", wrong, "--shape", "1x64x64", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--allow-hash-mismatch" in done.stderr
+    allowed = isa_export("--ckpt", wrong, "--shape", "1x64x64", "--allow-hash-mismatch", cwd=tmp_path)
+    assert allowed.returncode == 0, allowed.stderr
+    assert "01234567" in allowed.stdout + allowed.stderr
+
+
+def test_an_interrupted_export_exits_130_and_leaves_nothing(golden: Path, tmp_path: Path) -> None:
+    arguments = [*COMMAND, "--ckpt", str(golden / "tiny_r50_whole_0x.pth"), "--out", "engine"]
+    process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("tracing ISANet R50-D8")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pipeline, "save_onnx", full)
+    monkeypatch.setattr(pipeline, "trace", lambda *_: None)
+    with pytest.raises(InputError, match="the disk is full"):
+        export(golden / "isanet_r18w16_streets.pth", tmp_path / "engine", shape_nhw=(1, 64, 64))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_export_stays_when_a_later_one_fails(exported: Exporter, golden: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "engine"
+    shutil.copytree(exported("isanet_r18w16_streets"), folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ParityError):
+        export(
+            golden / "isanet_r18w16_streets.pth",
+            folder,
+            precision="bf16",
+            shape_nhw=(1, 64, 64),
+            min_agreement=1.0,
+        )
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_slide_frame_too_large_for_one_graph_is_refused_before_any_work(golden: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="without --shape, the runtime then cuts the windows"):
+        export(golden / "tiny_r50_slide_0x_legacy.pth", tmp_path / "engine", shape_nhw=(1, 20000, 20000))
+
+
+def test_the_bundled_frames_exercise_the_padding() -> None:
+    sizes = [frame.shape[:2] for _, frame in bundled_frames()]
+    assert any(height % 64 and width % 64 for height, width in sizes)
+    assert len(sizes) >= 2
+
+
+def comparison(**changes: object) -> StageComparison:
+    fields: dict[str, object] = {
+        "stage": "onnxruntime fp32",
+        "precision": "fp32",
+        "gated": True,
+        "frame": "a.png",
+        "label_agreement": 1.0,
+        "iou_per_class": {},
+        "logits_max_abs": 1e-5,
+        "differing": 0,
+        "differing_certain": 0,
+        "seconds": 0.1,
+    }
+    return StageComparison(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_agreement": 0.9994}, "99.9400% of the labels agree"),
+        ({"differing_certain": 1}, "1 labels differ where the checkpoint is certain"),
+        ({"logits_max_abs": 2e-3}, "logits differ by 2.00e-03"),
+        ({"logits_max_abs": float("nan")}, "not finite"),
+        ({"gated": False}, "no stage could be run"),
+    ],
+)
+def test_each_way_to_fail_is_told(changes: dict[str, object], message: str) -> None:
+    (failure,) = judge([comparison(**changes)], 0.9995, 1e-3, 2e-3)
+    assert message in failure
+    assert judge([comparison()], 0.9995, 1e-3, 2e-3) == []
+
+
+def test_iou_between_label_maps_is_counted_per_class() -> None:
+    first = np.array([[0, 0, 1, 1]], np.uint8)
+    second = np.array([[0, 1, 1, 2]], np.uint8)
+    assert compare_labels(first, second, ["a", "b", "c", "d"]) == {"a": 1 / 2, "b": 1 / 3, "c": 0.0}
+    assert compare_labels(first, first, ["x", "x", "y", "z"]) == {"x (0)": 1.0, "x (1)": 1.0}
+
+
+def test_an_unfolded_batch_norm_is_never_cast() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.SyncBatchNorm(4))
+    with pytest.raises(ValueError, match="1 batch norms are not folded, the first is 1"):
+        cast_network(fold_batch_norms(network), "fp16")
+    with pytest.raises(ValueError, match="does not follow a convolution"):
+        fold_batch_norms(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.BatchNorm2d(4)))
+
+
+def test_folding_changes_no_answer() -> None:
+    torch.manual_seed(0)
+    conv, norm = torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8)
+    norm.running_mean.normal_()  # type: ignore[union-attr]
+    norm.running_var.uniform_(0.1, 3)  # type: ignore[union-attr]
+    norm.weight.data.normal_()
+    norm.bias.data.normal_()
+    network = torch.nn.Sequential(conv, norm).eval()
+    picture = torch.randn(1, 3, 9, 9)
+    with torch.no_grad():
+        before = network(picture)
+        after = fold_batch_norms(network)(picture)
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)

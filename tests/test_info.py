@@ -1,0 +1,51 @@
+"""isa-info on everything that it may be given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from isa_deploy.cli.info import app
+from isa_deploy.errors import IsaError, ManifestError
+
+runner = CliRunner()
+
+
+def info(*arguments: str | Path) -> str:
+    done = runner.invoke(app, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+def test_all_16_published_models_are_listed_with_their_figures() -> None:
+    lines = info("--models").splitlines()
+    assert len(lines) == 17
+    assert any("isanet_r101-d8_4xb2-80k_cityscapes-769x769" in line and " 80.61" in line for line in lines)
+
+
+def test_a_checkpoint_is_told_in_words(golden: Path) -> None:
+    text = info(golden / "tiny_r50_slide_0x_legacy.pth")
+    assert "ISANet R50-D8 w8" in text
+    assert "slide, windows of (97, 97) every (65, 65); align_corners true" in text
+
+
+@pytest.mark.parametrize("name", ["", "model.onnx", "model.json"])
+def test_an_artefact_is_told_in_words(streets_onnx: Path, name: str) -> None:
+    text = info(streets_onnx / name)
+    assert "image: uint8 N x H x W x 3, BGR" in text
+    assert "512x256 (width x height), keeping its ratio" in text
+    assert "proof       passed" in text
+
+
+def test_what_is_none_of_these_is_refused(golden: Path, tmp_path: Path) -> None:
+    with pytest.raises(IsaError, match="PNG image, not a checkpoint"):
+        info(golden / "scene_0.png")
+    with pytest.raises(IsaError, match="nothing to look at"):
+        info()
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(b"plan")
+    with pytest.raises(ManifestError, match="cannot read the manifest"):
+        info(plan)
