@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from isa_deploy.runtime.resample import AxisMap
+from isa_deploy.runtime.resample import AxisMap, Index
 
 __all__ = ["LogitsGrid", "labels_from_logits", "labels_from_softmax_mean"]
 
@@ -16,9 +16,15 @@ Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
 STRIP_ROWS = 16
-BLOCK_COLS = 128
-"""A strip's block of 19 classes is 16 x 128 x 19 floats, 156 KB: it stays in a core's L2 cache.  Measured on
-1024 x 2048, 19 classes: 8 x 64 takes 1.4 x, 32 x 512 takes 1.3 x the time (benchmarks/assemble.py)."""
+BAND_ROWS = 256
+"""The logits are widened to the frame's columns a band at a time, and then to its rows a strip at a time: the
+wider axis first, because few rows are wide yet.  16 rows were the fastest of 8, 16 and 32."""
+
+PRODUCT_COLS = 64
+PRODUCT_LIMIT = 1 << 18
+"""Products have at most this many multiplications, which BLAS computes in the calling thread.  Larger ones
+wake its own threads, which on a busy machine wait for each other: a frame then took 4 s instead of 0.06 s.
+Threads of ours gained nothing on two cores, measured: numpy's calls are too short beside Python's lock."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +47,19 @@ class LogitsGrid:
 
 def labels_from_logits(grid: LogitsGrid) -> UInt8:
     """The winning class of every pixel, uint8 H x W.  Of equal logits the lower class wins, as in argmax."""
-    height, width = grid.frame_hw
-    out = np.empty((height, width), dtype=np.uint8)
-    for rows, cols, logits_chw in _blocks(grid):
-        best = logits_chw[0].copy()
-        winner = np.zeros(best.shape, dtype=np.uint8)
+    labels_hw = np.zeros(grid.frame_hw, dtype=np.uint8)
+    for rows, logits_chw in _strips(grid):
+        winner, best = labels_hw[rows], logits_chw[0].copy()
         better = np.empty(best.shape, dtype=np.bool_)
+        place = np.empty(best.shape, dtype=np.uint8)
         for label in range(1, logits_chw.shape[0]):
             np.greater(logits_chw[label], best, out=better)
             np.maximum(best, logits_chw[label], out=best)
             # labels come in rising order, so the last better one is the largest: one byte-wide maximum,
-            # 3 x as fast as a masked store
-            np.maximum(winner, better.view(np.uint8) * np.uint8(label), out=winner)
-        out[rows, cols] = winner
-    return out
+            # which is faster than a masked store
+            np.multiply(better.view(np.uint8), np.uint8(label), out=place)
+            np.maximum(winner, place, out=winner)
+    return labels_hw
 
 
 def labels_from_softmax_mean(grids: Sequence[LogitsGrid]) -> tuple[UInt8, UInt8]:
@@ -66,31 +71,52 @@ def labels_from_softmax_mean(grids: Sequence[LogitsGrid]) -> tuple[UInt8, UInt8]
     sizes = {grid.frame_hw for grid in grids}
     if len(sizes) != 1:
         raise ValueError(f"predictions of different frame sizes cannot be averaged: {sorted(sizes)}")
-    height, width = sizes.pop()
-    winner = np.empty((height, width), dtype=np.uint8)
-    confidence = np.empty((height, width), dtype=np.uint8)
-    for group in zip(*(_blocks(grid) for grid in grids), strict=True):
-        rows, cols, _ = group[0]
-        mean = np.zeros(group[0][2].shape, dtype=np.float32)
-        for _, _, logits_chw in group:
+    winner = np.empty(sizes.pop(), dtype=np.uint8)
+    confidence = np.empty_like(winner)
+    for group in zip(*(_strips(grid) for grid in grids), strict=True):
+        rows = group[0][0]
+        mean = np.zeros(group[0][1].shape, dtype=np.float32)
+        for _, logits_chw in group:
             shares = np.exp(logits_chw - logits_chw.max(axis=0))
             mean += shares / shares.sum(axis=0)
         mean /= len(group)
-        winner[rows, cols] = mean.argmax(axis=0)
-        confidence[rows, cols] = np.rint(mean.max(axis=0) * 255)
+        winner[rows] = mean.argmax(axis=0)
+        confidence[rows] = np.rint(mean.max(axis=0) * 255)
     return winner, confidence
 
 
-def _blocks(grid: LogitsGrid) -> Iterator[tuple[slice, slice, Float32]]:
-    """The frame's logits, C x rows x columns, a block at a time in reading order."""
+def _strips(grid: LogitsGrid) -> Iterator[tuple[slice, Float32]]:
+    """The frame's logits, C x rows x W, a strip at a time from the top.  A strip's array is used again."""
     height, width = grid.frame_hw
     classes = grid.logits_chw.shape[0]
-    blocks = [(x, min(x + BLOCK_COLS, width)) for x in range(0, width, BLOCK_COLS)]
-    columns = [grid.cols.block(start, stop) for start, stop in blocks]
-    for y in range(0, height, STRIP_ROWS):
-        y_stop = min(y + STRIP_ROWS, height)
-        used_rows, by_row = grid.rows.block(y, y_stop)
-        strip = np.matmul(by_row, grid.logits_chw[:, used_rows])
-        for (start, stop), (used_cols, by_col) in zip(blocks, columns, strict=True):
-            flat = strip[:, :, used_cols].reshape(-1, used_cols.size) @ by_col.T
-            yield slice(y, y_stop), slice(start, stop), flat.reshape(classes, y_stop - y, stop - start)
+    edges = [(x, min(x + PRODUCT_COLS, width)) for x in range(0, width, PRODUCT_COLS)]
+    columns = [(slice(start, stop), *grid.cols.block(start, stop)) for start, stop in edges]
+    buffer_chw = np.empty((classes, STRIP_ROWS, width), dtype=np.float32)
+    for top in range(0, height, BAND_ROWS):
+        bottom = min(top + BAND_ROWS, height)
+        band, _ = grid.rows.block(top, bottom)
+        wide_chw = _widen(grid.logits_chw[:, band], columns, width)
+        for y in range(top, bottom, STRIP_ROWS):
+            stop = min(y + STRIP_ROWS, bottom)
+            used, by_row = grid.rows.block(y, stop)
+            first, last = np.searchsorted(band, (used[0], used[-1]))
+            source = wide_chw[:, first : last + 1]
+            if source.shape[1] != used.size:  # rows of another window lie between
+                source = wide_chw[:, np.searchsorted(band, used)]
+            if stop - y == STRIP_ROWS:
+                yield slice(y, stop), np.matmul(by_row, source, out=buffer_chw)
+            else:
+                yield slice(y, stop), np.matmul(by_row, source)
+
+
+def _widen(logits_chw: Float32, columns: list[tuple[slice, Index, Float32]], width: int) -> Float32:
+    """Logits C x h x w at the frame's columns, C x h x W."""
+    classes, height, _ = logits_chw.shape
+    flat = logits_chw.reshape(classes * height, -1)
+    wide = np.empty((classes * height, width), dtype=np.float32)
+    for cols, used, by_col in columns:
+        narrow, turned = flat[:, used], by_col.T
+        part = max(PRODUCT_LIMIT // (PRODUCT_COLS * used.size), 1)
+        for top in range(0, flat.shape[0], part):
+            np.matmul(narrow[top : top + part], turned, out=wide[top : top + part, cols])
+    return wide.reshape(classes, height, width)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AxisMap", "average_windows", "bilinear"]
+__all__ = ["AxisMap", "Index", "average_windows", "bilinear"]
 
 Float32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.intp]

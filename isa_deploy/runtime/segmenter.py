@@ -114,7 +114,7 @@ class Segmenter:
             raise InputError(f"a batch needs frames of one size, not {sorted({f.shape[:2] for f in frames})}")
         frame_hw = _size(frames[0])
         images = [self._prepare(frame) for frame in frames]
-        if self._labels_directly(images[0], frame_hw):
+        if self._backend.fast_argmax and self._graph_labels_fit(images[0], frame_hw):
             (labels_nhw,) = self._run(images, [self.manifest.outputs.labels])
             return [np.asarray(labels, dtype=np.uint8) for labels in labels_nhw]
         return [labels_from_logits(grid) for grid in self._grids(images, frame_hw)]
@@ -128,7 +128,7 @@ class Segmenter:
         frame_hw = _size(frame)
         image = self._prepare(frame)
         outputs = self.manifest.outputs
-        if self._labels_directly(image, frame_hw) and outputs.confidence is not None:
+        if self._graph_labels_fit(image, frame_hw) and outputs.confidence is not None:
             labels_nhw, confidence_nhw = self._run([image], [outputs.labels, outputs.confidence])
             return np.asarray(labels_nhw[0], np.uint8), np.asarray(confidence_nhw[0], np.uint8)
         return labels_from_softmax_mean(self._grids([image], frame_hw))
@@ -162,13 +162,15 @@ class Segmenter:
     def segment_with_logits(self, frame_hwc: Frame) -> tuple[UInt8, npt.NDArray[np.float32]]:
         """The labels of a frame, uint8 H x W, and the logits they came from, float32 C x h x w.
 
+        The labels are the graph's own wherever it can give the frame's, whichever way is the faster one.
+
         The logits are at the head's stride of the size that the network was shown; for a slide model they
         are the windows' side by side in one grid.  Raises as :meth:`segment`.
         """
         frame = check_frame(frame_hwc)
         frame_hw = _size(frame)
         image = self._prepare(frame)
-        if self._labels_directly(image, frame_hw):
+        if self._graph_labels_fit(image, frame_hw):
             outputs = self.manifest.outputs
             labels_nhw, logits_nchw = self._run([image], [outputs.labels, outputs.logits])
             return np.asarray(labels_nhw[0], np.uint8), np.asarray(logits_nchw[0], np.float32)
@@ -200,7 +202,7 @@ class Segmenter:
         self._check_size(frame_hw, size_hw)
         return resize_frame(frame_hwc, size_hw)
 
-    def _labels_directly(self, image_hwc: UInt8, frame_hw: Size) -> bool:
+    def _graph_labels_fit(self, image_hwc: UInt8, frame_hw: Size) -> bool:
         """Whether the graph's own labels are the frame's: no window to merge, no second resize."""
         return _size(image_hwc) == frame_hw and not self._cuts_windows
 

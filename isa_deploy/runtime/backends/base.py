@@ -18,6 +18,7 @@ class Backend(Protocol):
 
     ``name`` is the backend's, as the commands take it; ``precision`` what the arithmetic runs in;
     ``device`` what it runs on, in words.
+    ``fast_argmax`` says whether the graph's own labels come sooner than its logits and our argmax.
     """
 
     @property
@@ -28,6 +29,9 @@ class Backend(Protocol):
 
     @property
     def device(self) -> str: ...
+
+    @property
+    def fast_argmax(self) -> bool: ...
 
     def run(self, image_nhwc: UInt8, outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
         """The wanted outputs for a batch of frames (uint8, N x H x W x 3), in the order asked for.

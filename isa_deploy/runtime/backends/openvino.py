@@ -49,6 +49,9 @@ class OpenVINOBackend:
             raise InputError("this CPU has neither AMX nor AVX512-BF16; use --precision fp32")
         self.precision = "bf16" if bf16 and precision != "fp32" else "fp32"
         self.device = "cpu"
+        # measured in float32, benchmarks/results/labels.json: ArgMax becomes a TopK that takes longer than
+        # isa_deploy.runtime.assemble.  On CPUs with bfloat16 it was 2 ms of 640.
+        self.fast_argmax = self.precision == "bf16"
         try:
             self._model = self._core.read_model(path)
         except RuntimeError as error:
