@@ -233,3 +233,14 @@ def test_the_shipped_model_segments_a_scene_that_it_never_saw() -> None:
     frame_hwc, truth_hw = draw_scene(card["unseen_seeds"][1] + 1, 256, 512)
     scores = scores_of(confusion_matrix(truth_hw, predict(net, frame_hwc), len(CLASSES)))
     assert scores.pixel_accuracy > 0.85
+
+
+def test_the_readme_has_the_cards_figures() -> None:
+    card = json.loads((STREETS / "card.json").read_text())
+    readme = (STREETS / "README.md").read_text()
+    assert f"| {card['miou']:.2f} % |" in readme
+    assert f"| {card['pixel_accuracy']:.2f} % |" in readme
+    header = [
+        cell.strip() for line in readme.splitlines() if line.startswith(("| road", "| sky")) for cell in line.split("|")
+    ]
+    assert [cell for cell in header if cell] == list(card["iou"])
