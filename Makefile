@@ -20,6 +20,7 @@ help:
 
 $(VENV)/created:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.10 to 3.13 found; install one, or give PYTHON=/path/to/python"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "make: $(PYTHON) has no venv; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 

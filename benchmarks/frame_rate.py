@@ -24,7 +24,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from machine import machine
 
-from isa_deploy.export.graph import Normalisation
 from isa_deploy.export.reference import Reference
 from isa_deploy.models.checkpoint import build_network, read_checkpoint
 from isa_deploy.runtime.segmenter import Segmenter
@@ -79,12 +78,7 @@ def main() -> None:
     with Segmenter.open(
         arguments.engine, backend=arguments.backend, precision=arguments.precision, resize="none"
     ) as segmenter:
-        spec = segmenter.manifest.input
-        reference = Reference(
-            build_network(checkpoint),
-            Normalisation(spec.mean, spec.std, swap_channels=checkpoint.to_rgb),
-            segmenter.manifest.inference,
-        )
+        reference = Reference(build_network(checkpoint), checkpoint)
         label = f"{segmenter.backend_name} {segmenter.precision}"
         for text in arguments.sizes:
             height, width = (int(side) for side in text.split("x"))

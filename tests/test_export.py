@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,9 +19,11 @@ from conftest import Exporter
 
 from isa_deploy.errors import ExportError, InputError, ParityError
 from isa_deploy.export import pipeline
+from isa_deploy.export.graph import Normalisation, build_graph
 from isa_deploy.export.parity import StageComparison, compare_labels, judge
-from isa_deploy.export.pipeline import bundled_frames, export
+from isa_deploy.export.pipeline import bundled_frames, export, make_manifest
 from isa_deploy.export.precision import cast_network, fold_batch_norms
+from isa_deploy.models.checkpoint import build_network, read_checkpoint
 
 COMMAND = [sys.executable, "-c", "from isa_deploy.cli.export import main; main()"]
 
@@ -44,6 +47,56 @@ def test_the_command_writes_a_proven_folder_and_says_how_to_get_a_plan(golden: P
     assert "of the labels equal the checkpoint's" in done.stdout
     assert json.loads((folder / "report.json").read_text())["passed"] is True
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r18_streets", "r18_streets.pth"]
+
+
+def test_the_line_for_a_plan_gives_free_dimensions_their_range(exported: Exporter) -> None:
+    from isa_deploy.cli.export import plan_command
+    from isa_deploy.manifest import read_manifest
+
+    manifest = read_manifest(exported("isanet_r18w16_streets") / "model.json")
+    assert plan_command(Path("a b/model.onnx"), manifest) == (
+        "trtexec '--onnx=a b/model.onnx' --stronglyTyped '--saveEngine=a b/model.plan' "
+        "--minShapes=image:1x64x128x3 --optShapes=image:1x256x512x3 --maxShapes=image:1x256x512x3"
+    )
+
+
+@pytest.mark.parametrize(("to_rgb", "mean"), [(True, (3.0, 2.0, 1.0)), (False, (3.0, 2.0, 1.0))])
+def test_the_graphs_mean_is_in_the_order_of_its_bgr_input(
+    golden: Path, to_rgb: bool, mean: tuple[float, float, float]
+) -> None:
+    """Whatever order the network wants: swapping the channels is the graph's own affair."""
+    checkpoint = read_checkpoint(golden / "isanet_r18w16_streets.pth")
+    changed = dataclasses.replace(checkpoint, mean_rgb=(1.0, 2.0, 3.0), to_rgb=to_rgb)
+    assert make_manifest(changed, "fp32", (None, None, None), False).input.mean == mean
+
+
+@pytest.mark.parametrize("to_rgb", [True, False])
+def test_a_graph_equals_mmsegmentations_preprocessing_in_either_channel_order(golden: Path, to_rgb: bool) -> None:
+    checkpoint = dataclasses.replace(read_checkpoint(golden / "isanet_r18w16_streets.pth"), to_rgb=to_rgb)
+    network = build_network(checkpoint)
+    spec = make_manifest(checkpoint, "fp32", (None, None, None), False).input
+    graph = build_graph(network, Normalisation(spec.mean, spec.std, to_rgb), "fp32", ("labels", "logits"), None)
+    frame = np.random.default_rng(0).integers(0, 256, (64, 72, 3), dtype=np.uint8)
+    picture = frame.astype(np.float32)
+    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+    if to_rgb:
+        picture = (picture[:, :, ::-1] - np.float32(mean)) / np.float32(std)
+    else:
+        picture = (picture - np.float32(mean[::-1])) / np.float32(std[::-1])
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(picture.transpose(2, 0, 1).copy())[None])
+        made = graph(torch.from_numpy(frame)[None])[1]
+    torch.testing.assert_close(made, wanted, atol=1e-3, rtol=1e-4)
+
+
+def test_a_checkpoint_without_names_takes_its_data_sets(golden: Path) -> None:
+    checkpoint = read_checkpoint(golden / "isanet_r18w16_streets.pth")
+    nameless = dataclasses.replace(checkpoint, classes=tuple(f"class_{i}" for i in range(19)), palette=())
+    classes = make_manifest(nameless, "fp32", (None, None, None), False).classes
+    assert classes.names[:2] == ("road", "sidewalk")
+    assert classes.palette_rgb[0] == (128, 64, 128)
+    unknown = make_manifest(dataclasses.replace(nameless, dataset=None), "fp32", (None, None, None), False)
+    assert unknown.classes.names[0] == "class_0"
 
 
 def test_an_export_that_is_not_its_checkpoint_exits_1_and_leaves_only_the_report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -132,6 +133,7 @@ def test_a_test_scale_resizes_the_logits_twice(golden: Path, exported: Exporter,
         assert_labels(labels, wanted["labels"], margin)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("checkpoint", "case", "picture"),
     [
@@ -140,14 +142,24 @@ def test_a_test_scale_resizes_the_logits_twice(golden: Path, exported: Exporter,
     ],
 )
 def test_multi_scale_with_flip_averages_probabilities(
-    golden: Path, exported: Exporter, checkpoint: str, case: str, picture: str
+    golden: Path,
+    exported: Exporter,
+    golden_index: dict[str, Any],
+    checkpoint: str,
+    case: str,
+    picture: str,
+    backend: str,
 ) -> None:
+    (step,) = [c["inputs"][0]["probs_step"] for c in golden_index["cases"] if c["name"] == case]
     with (
         np.load(golden / f"{case}.npz") as wanted,
-        Segmenter.open(exported(checkpoint), backend="onnxruntime", resize="none") as segmenter,
+        Segmenter.open(exported(checkpoint), backend=backend, precision=FP32[backend], resize="none") as segmenter,
     ):
         labels = segmenter.segment_multi_scale(read(golden, picture))
         assert (labels == wanted["labels"]).mean() >= LABEL_AGREEMENT
+        best = np.sort(wanted["probs"].astype(np.float32), axis=0)
+        decided = best[-1] - best[-2] > DECIDED
+        assert np.array_equal(labels[::step, ::step][decided], wanted["labels"][::step, ::step][decided])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -176,10 +188,29 @@ def test_bfloat16_arithmetic_keeps_the_trained_models_labels(golden: Path, expor
     from isa_deploy.export.graph import Normalisation, build_graph
     from isa_deploy.models.checkpoint import build_network, read_checkpoint
 
+    agreements = []
     checkpoint = read_checkpoint(golden / "isanet_r18w16_streets.pth")
     mean, std = checkpoint.mean_rgb, checkpoint.std_rgb
     normalisation = Normalisation(mean[::-1], std[::-1], swap_channels=True)
     graph = build_graph(build_network(checkpoint), normalisation, "bf16", ("labels", "logits"), None)
     with np.load(golden / "streets.npz") as wanted, torch.inference_mode():
-        labels = graph(torch.from_numpy(read(golden, "scene_0"))[None])[0][0].numpy()
-        assert (labels == wanted["labels_0"]).mean() >= 0.997
+        for number in range(6):
+            labels = graph(torch.from_numpy(read(golden, f"scene_{number}"))[None])[0][0].numpy()
+            agreements.append((labels == wanted[f"labels_{number}"]).mean())
+    assert np.mean(agreements) >= 0.997
+
+
+def test_openvinos_bfloat16_keeps_the_trained_models_labels(golden: Path, streets_onnx: Path) -> None:
+    from isa_deploy.runtime.backends.openvino import cpu_has_bf16
+
+    if not cpu_has_bf16():
+        pytest.skip("this CPU has no bfloat16; one with AMX or AVX512-BF16 would enable it")
+    agreements = []
+    with (
+        np.load(golden / "streets.npz") as wanted,
+        Segmenter.open(streets_onnx, backend="openvino", precision="bf16") as segmenter,
+    ):
+        for number in range(6):
+            labels = segmenter.segment(read(golden, f"scene_{number}"))
+            agreements.append((labels == wanted[f"labels_{number}"]).mean())
+    assert np.mean(agreements) >= 0.997

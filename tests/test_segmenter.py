@@ -112,6 +112,7 @@ def test_a_batch_of_two_sizes_is_refused(streets_onnx: Path, scene: np.ndarray) 
         ({"precision": "fp64"}, "precision 'fp64'"),
         ({"device": "tpu"}, "device 'tpu'"),
         ({"resize": "512"}, "resize '512' is none of"),
+        ({"resize": (0, 5)}, "resize '0x5' is none of"),
         ({"backend": "openvino", "device": 0}, "openvino runs on the CPU"),
         ({"backend": "onnxruntime", "precision": "bf16"}, "graph's own type, fp32"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from isa_deploy.cli.run import DebugOption, VersionOption, make_app, run
 from isa_deploy.errors import BackendUnavailableError, InputError
+from isa_deploy.manifest import Manifest
 
 app = make_app()
 
@@ -122,10 +124,24 @@ def export_command(
     typer.echo(f"graph:  {result.onnx}")
     typer.echo(f"report: {result.folder / 'report.html'}")
     if fp16 or bf16:
-        typer.echo(
-            f"TensorRT plan: on the machine with the GPU, trtexec --onnx={result.onnx} --stronglyTyped "
-            f"--saveEngine={result.folder / 'model.plan'}"
-        )
+        typer.echo(f"TensorRT plan: on the machine with the GPU, {plan_command(result.onnx, result.manifest)}")
+
+
+def plan_command(onnx: Path, manifest: Manifest) -> str:
+    """The line that builds a TensorRT plan.  A free dimension needs its range, or trtexec fixes it to 1."""
+    parts = ["trtexec", f"--onnx={onnx}", "--stronglyTyped", f"--saveEngine={onnx.with_name('model.plan')}"]
+    n, h, w = manifest.input.shape_nhw
+    if None in (n, h, w):
+        height, width = 1024, 2048
+        if manifest.inference.crop_hw is not None:
+            height, width = manifest.inference.crop_hw
+        elif manifest.input.resize is not None:
+            width, height = manifest.input.resize.scale_wh
+        name, height, width, batch = manifest.input.name, h or height, w or width, n or 1
+        smallest = f"{batch}x{h or max(height // 4, 1)}x{w or max(width // 4, 1)}x3"
+        largest = f"{batch}x{height}x{width}x3"
+        parts += [f"--minShapes={name}:{smallest}", f"--optShapes={name}:{largest}", f"--maxShapes={name}:{largest}"]
+    return shlex.join(parts)
 
 
 def parse_shape(text: str | None) -> tuple[int | None, int | None, int | None]:

@@ -20,16 +20,16 @@ app = make_app()
 MANUAL = """
 Say what a file is: a checkpoint (.pth), a graph (.onnx), a manifest (model.json) or an artefact folder.
 
-\\b
+\b
 Examples:
   isa-info r50_cityscapes.pth
   isa-info engines/r50_cityscapes
   isa-info --models
 
-\\b
+\b
 Exit codes:
-  0    the file is what it should be
-  2    it is not, and a line says why
+  0    the file could be read
+  2    it could not, and a line says why
 """
 
 ENGINE_SUFFIXES = (".onnx", ".plan", ".engine")
@@ -56,7 +56,11 @@ def info(
 def find_manifest(file: Path) -> Manifest:
     """The manifest of an engine file, a folder or a ``model.json``."""
     if file.suffix in (".plan", ".engine"):
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; give the plan that was built beside its {MANIFEST_FILE}")
         return read_manifest(file.with_name(MANIFEST_FILE))
+    if file.is_dir() and not (file / "model.onnx").is_file():
+        return read_manifest(file / MANIFEST_FILE)
     if file.suffix == ".json":
         return read_manifest(file)
     from isa_deploy.runtime.onnx_metadata import read_onnx_manifest

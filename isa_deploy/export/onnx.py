@@ -143,5 +143,5 @@ def save_onnx(model: ir.Model, manifest: Manifest, path: Path) -> None:
     ir.save(model, path)
     try:
         onnx.checker.check_model(str(path), full_check=True)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"{path.name}: the traced graph is not valid ONNX ({error})") from error

@@ -16,7 +16,6 @@ from isa_deploy import __version__
 from isa_deploy.errors import BackendUnavailableError
 from isa_deploy.export.reference import Reference, ReferenceAnswer
 from isa_deploy.manifest import Manifest
-from isa_deploy.runtime.preprocess import ResizeRule, network_size
 from isa_deploy.runtime.segmenter import Segmenter
 
 __all__ = ["AGREEMENT", "FramePictures", "ParityReport", "StageComparison", "compare_labels", "prove"]
@@ -33,6 +32,9 @@ and bfloat16 0.998 (tests/golden/README.md), so the defaults leave room for mode
 LOGITS_TOLERANCE = 1e-3
 """Largest difference of float32 logits that passes unasked.  Trained models stay under 2e-5."""
 
+CONFIDENCE_TOLERANCE = 0.02
+"""A byte's step is 0.004; two logits that are off by the tolerance move a share by less than the rest."""
+
 NOISE_FACTOR = 10
 """Where the logits differ by more, torch is asked how far its own float32 kernels differ on the same frames,
 and up to this many times that is right: in a network with chaotic weights (random ones, mostly) a rounding
@@ -47,7 +49,8 @@ class StageComparison:
     union between the two label maps, for classes that occur in either.  ``logits_max_abs``: largest
     difference of the logits, None where the stage gives none to compare.  ``differing``: pixels with
     another label; ``differing_certain``: those of them where the checkpoint's two best logits are further
-    apart than the margin.  ``seconds``: for the frame, one run.
+    apart than the margin.  ``seconds``: for the frame, one run.  ``confidence_max_abs``: largest difference of
+    the confidence, 0 to 1, where the graph gives one.
     """
 
     stage: str
@@ -60,6 +63,7 @@ class StageComparison:
     differing: int
     differing_certain: int
     seconds: float
+    confidence_max_abs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,30 +129,26 @@ def prove(
     onnx_path: Path,
     manifest: Manifest,
     frames: Sequence[tuple[str, UInt8]],
-    resize: ResizeRule,
     min_agreement: float | None,
     progress: Callable[[str], None],
 ) -> tuple[ParityReport, list[FramePictures]]:
     """Run every stage that this machine can on every frame and compare it with the checkpoint.
 
-    ``resize`` says at which size the network is shown each frame; ``min_agreement`` replaces
-    :data:`AGREEMENT`; ``progress`` is told each stage in a line.  The report says whether the export
+    The frames are shown to the network as they are; ``min_agreement`` replaces :data:`AGREEMENT`; ``progress`` is
+    told each stage in a line.  The report says whether the export
     passed; this function does not raise where it did not.
     """
     answers = []
-    sizes = []
     for name, frame in frames:
-        size = network_size((frame.shape[0], frame.shape[1]), resize, manifest.input.resize)
-        sizes.append(size)
-        progress(f"proof: checkpoint in torch, {name} at {size[0]}x{size[1]}")
-        answers.append(reference.answer(frame, size))
+        progress(f"proof: checkpoint in torch, {name} at {frame.shape[0]}x{frame.shape[1]}")
+        answers.append(reference.answer(frame, (frame.shape[0], frame.shape[1])))
     threshold = AGREEMENT[manifest.precision] if min_agreement is None else min_agreement
     runs: list[StageRun] = []
     skipped: dict[str, str] = {}
     pictures = [
         FramePictures(name, frame, answer.labels_hw, {}) for (name, frame), answer in zip(frames, answers, strict=True)
     ]
-    for stage in stages(onnx_path, manifest, resize, skipped):
+    for stage in stages(onnx_path, manifest, skipped):
         try:
             segmenter = stage.open()
         except BackendUnavailableError as error:
@@ -163,7 +163,7 @@ def prove(
     tolerance = LOGITS_TOLERANCE
     if manifest.precision == "fp32" and any(r.stage.gated and r.logits_max_abs > tolerance for r in runs):
         progress("proof: the logits differ by more than usual; asking torch how exact float32 is on this checkpoint")
-        noise = max(reference.noise(frame, size) for (_, frame), size in zip(frames, sizes, strict=True))
+        noise = max(reference.noise(frame, (frame.shape[0], frame.shape[1])) for _, frame in frames)
         tolerance = max(tolerance, NOISE_FACTOR * noise)
     margin = 2 * tolerance
     names = manifest.classes.names
@@ -184,12 +184,12 @@ def prove(
     return report, pictures
 
 
-def stages(onnx_path: Path, manifest: Manifest, resize: ResizeRule, skipped: dict[str, str]) -> list[Stage]:
+def stages(onnx_path: Path, manifest: Manifest, skipped: dict[str, str]) -> list[Stage]:
     """The stages of an export, and into ``skipped`` those that cannot be run here with the reason."""
     made = []
 
     def opener(backend: str, precision: str) -> Callable[[], Segmenter]:
-        return lambda: Segmenter.open(onnx_path, backend=backend, device="cpu", precision=precision, resize=resize)
+        return lambda: Segmenter.open(onnx_path, backend=backend, device="cpu", precision=precision, resize="none")
 
     exported = manifest.precision
     if exported == "bf16":
@@ -221,6 +221,7 @@ class StageRun:
     labels_hw: UInt8
     answer: ReferenceAnswer
     logits_max_abs: float
+    confidence_max_abs: float | None
     seconds: float
 
 
@@ -230,7 +231,11 @@ def run_stage(stage: Stage, segmenter: Segmenter, picture: FramePictures, answer
     labels, logits = segmenter.segment_with_logits(picture.frame_hwc)
     seconds = time.perf_counter() - started
     difference = float(np.abs(windows_of(logits, answer.logits.shape) - answer.logits).max())
-    return StageRun(stage, picture.frame, labels, answer, difference, seconds)
+    confidence_difference = None
+    if segmenter.manifest.outputs.confidence is not None:
+        _, confidence = segmenter.segment_with_confidence(picture.frame_hwc)
+        confidence_difference = float(np.abs(confidence / 255 - answer.confidence_hw).max())
+    return StageRun(stage, picture.frame, labels, answer, difference, confidence_difference, seconds)
 
 
 def compare_run(run: StageRun, names: Sequence[str], margin: float) -> StageComparison:
@@ -247,6 +252,7 @@ def compare_run(run: StageRun, names: Sequence[str], margin: float) -> StageComp
         differing=int(differing.sum()),
         differing_certain=int((differing & (run.answer.margin_hw > margin)).sum()),
         seconds=run.seconds,
+        confidence_max_abs=run.confidence_max_abs,
     )
 
 
@@ -278,6 +284,8 @@ def judge(
             )
         elif tolerance is not None and each.logits_max_abs is not None and each.logits_max_abs > tolerance:
             failures.append(f"{where}: logits differ by {each.logits_max_abs:.2e}, at most {tolerance:.2e} is right")
+        elif tolerance is not None and (each.confidence_max_abs or 0) > CONFIDENCE_TOLERANCE:
+            failures.append(f"{where}: the confidence differs by {each.confidence_max_abs:.3f} of 1")
     return failures
 
 

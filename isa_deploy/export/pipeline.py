@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -33,15 +32,20 @@ from isa_deploy.manifest import (
 from isa_deploy.models.checkpoint import Checkpoint, build_network, read_checkpoint
 from isa_deploy.runtime.datasets import dataset_palette, distinct_palette
 from isa_deploy.runtime.images import read_image
-from isa_deploy.runtime.preprocess import ResizeRule
+from isa_deploy.runtime.opening import ONNX_FILE
+from isa_deploy.runtime.preprocess import ResizeRule, network_size, resize_frame
 from isa_deploy.runtime.tiling import WindowGrid, slide_grid
 
 __all__ = ["ONNX_FILE", "ExportResult", "bundled_frames", "export", "make_manifest"]
 
-ONNX_FILE = "model.onnx"
 REPORT_FILES = ("report.json", "report.html")
-FIXED_SLIDE_PIXELS = 64 * 1024 * 1024
-"""Largest matrix (floats) that a fixed slide graph may hold to merge its windows."""
+FIXED_SLIDE_FLOATS = 64 * 1024 * 1024
+FIXED_SLIDE_WINDOWS = 256
+"""Largest matrices and most windows that a fixed slide graph may hold; 1025 x 2049 in windows of 769 takes
+8 windows and 1.0 million floats."""
+
+PROOF_FLOATS = 1 << 29
+"""The reference holds maps of the frame's size for every class: at most this many floats, 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,11 @@ def export(
     not equal its checkpoint: then only the report is written, into ``<out>-failed``.
     """
     checkpoint_path = Path(ckpt)
-    folder = Path(out) if out is not None else Path(checkpoint_path.stem)
+    folder = Path(out if out is not None else checkpoint_path.stem)
     checkpoint = read_checkpoint(checkpoint_path, allow_hash_mismatch=allow_hash_mismatch)
     manifest = make_manifest(checkpoint, precision, shape_nhw, confidence)
     pictures = proof_frames(frames, manifest)
-    make_folder(folder.parent)
+    make_folder(folder if folder.exists() else folder.parent)
     with os_errors(folder, "write the export"):
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -100,19 +104,18 @@ def export(
             save_onnx(model, manifest, work / ONNX_FILE)
             (work / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
         del graph, model
-        reference = Reference(network, normalisation, manifest.inference)
+        reference = Reference(network, checkpoint)
         report, compared = prove(
             reference,
             work / ONNX_FILE,
             manifest,
             pictures,
-            proof_resize(manifest, user_frames=bool(frames)),
             min_agreement,
             progress,
         )
         write_report(report, compared, work)
         if not report.passed:
-            failed = folder.with_name(folder.name + "-failed")
+            failed = folder.parent / f"{folder.resolve().name}-failed"
             publish(work, failed, REPORT_FILES)
             more = f" (and {len(report.failures) - 1} more)" if len(report.failures) > 1 else ""
             raise ParityError(
@@ -138,20 +141,12 @@ def make_manifest(checkpoint: Checkpoint, precision: Precision, shape_nhw: Shape
     if (shape_nhw[1] is None) != (shape_nhw[2] is None):
         raise ExportError(f"shape {shape_nhw} fixes one of height and width; fix both or none")
     test = checkpoint.test
-    slide = test.mode == "slide"
-    in_graph = slide and shape_nhw[1] is not None
+    in_graph = test.mode == "slide" and shape_nhw[1] is not None
     if in_graph and shape_nhw[1] is not None and shape_nhw[2] is not None:
-        # Sum of the windows' columns is at most 2 x the frame's for a stride of half a crop or more
-        matrix = 2 * max(shape_nhw[1], shape_nhw[2]) ** 2 // checkpoint.config.stride
-        if matrix > FIXED_SLIDE_PIXELS:
-            raise ExportError(
-                f"a slide model fixed to {shape_nhw[1]}x{shape_nhw[2]} would hold a merging matrix of about "
-                f"{matrix * 4 >> 20} MiB; export it without --shape, the runtime then cuts the windows"
-            )
-    mean, std = checkpoint.mean_rgb, checkpoint.std_rgb
-    if checkpoint.to_rgb:
-        # the graph takes BGR frames: what OpenCV and video decoders give
-        mean, std = (mean[2], mean[1], mean[0]), (std[2], std[1], std[0])
+        check_fixed_windows(checkpoint, (shape_nhw[1], shape_nhw[2]))
+    # the graph takes BGR frames, what OpenCV and video decoders give, whatever order the network wants
+    red, green, blue = checkpoint.mean_rgb
+    red_std, green_std, blue_std = checkpoint.std_rgb
     return Manifest(
         format_version=1,
         architecture=checkpoint.config.name,
@@ -161,8 +156,8 @@ def make_manifest(checkpoint: Checkpoint, precision: Precision, shape_nhw: Shape
             name="image",
             colour_order="BGR",
             shape_nhw=shape_nhw,
-            mean=mean,
-            std=std,
+            mean=(blue, green, red),
+            std=(blue_std, green_std, red_std),
             resize=None if test.scale_wh is None else ResizeSpec(scale_wh=test.scale_wh, keep_ratio=test.keep_ratio),
         ),
         inference=InferenceSpec(
@@ -182,15 +177,35 @@ def make_manifest(checkpoint: Checkpoint, precision: Precision, shape_nhw: Shape
     )
 
 
+def check_fixed_windows(checkpoint: Checkpoint, frame_hw: tuple[int, int]) -> None:
+    """Raise :class:`ExportError` where a slide graph of this frame would hold too much."""
+    crop, stride = checkpoint.test.crop_hw, checkpoint.test.stride_hw
+    assert crop is not None
+    assert stride is not None
+    counts = [max(side - c + s - 1, 0) // s + 1 for side, c, s in zip(frame_hw, crop, stride, strict=True)]
+    floats = sum(
+        count * -(-min(c, side) // checkpoint.config.stride) * side
+        for count, side, c in zip(counts, frame_hw, crop, strict=True)
+    )
+    if floats > FIXED_SLIDE_FLOATS or counts[0] * counts[1] > FIXED_SLIDE_WINDOWS:
+        raise ExportError(
+            f"a slide model fixed to {frame_hw[0]}x{frame_hw[1]} would run {counts[0] * counts[1]} windows at once and "
+            f"hold {floats * 4 >> 20} MiB to merge them; export it without --shape, the runtime then cuts the windows"
+        )
+
+
 def classes_of(checkpoint: Checkpoint) -> ClassesSpec:
-    """Names and colours: the checkpoint's own, else its data set's, else distinct ones."""
+    """Names and colours: the checkpoint's own, else its data set's, else numbers and distinct colours."""
+    count = len(checkpoint.classes)
     known = None if checkpoint.dataset is None else dataset_palette(checkpoint.dataset)
-    if known is not None and len(known.names) != len(checkpoint.classes):
+    if known is not None and len(known.names) != count:
         known = None
-    palette = checkpoint.palette
+    names, palette = checkpoint.classes, checkpoint.palette
+    if known is not None and names == tuple(f"class_{label}" for label in range(count)):
+        names = tuple(name.strip() for name in known.names)
     if not palette:
-        palette = known.palette_rgb if known is not None else distinct_palette(len(checkpoint.classes))
-    return ClassesSpec(names=checkpoint.classes, palette_rgb=palette)
+        palette = known.palette_rgb if known is not None else distinct_palette(count)
+    return ClassesSpec(names=names, palette_rgb=palette)
 
 
 def fixed_windows(manifest: Manifest) -> WindowGrid | None:
@@ -204,24 +219,31 @@ def fixed_windows(manifest: Manifest) -> WindowGrid | None:
     return slide_grid(manifest.frame_hw, inference.crop_hw, inference.stride_hw)
 
 
-def proof_resize(manifest: Manifest, user_frames: bool) -> ResizeRule:
-    """At which size the proof shows frames: the fixed one, the user's at test scale, the bundled as they are.
-
-    The bundled frames are small, and one has sides that are no multiple of 8, so that the padding, the
-    cropping and the resize are all proven without minutes of waiting.
-    """
-    if manifest.frame_hw is not None:
-        return manifest.frame_hw
-    return "test" if user_frames else "none"
-
-
 def proof_frames(frames: Sequence[str | Path], manifest: Manifest) -> list[tuple[str, npt.NDArray[np.uint8]]]:
-    """The user's frames, or the bundled ones; where the graph takes one size only, brought to it."""
+    """The pictures to prove on, at the size that the network is shown: the user's, or the bundled ones.
+
+    The user's come to the model's test scale.  The bundled ones stay as they are: they are small, and one
+    has sides that are no multiple of 8, so that the padding, the cropping and the resize are all proven
+    without minutes of waiting.  Where the graph takes one size only, all come to that.  A slide model whose
+    windows the runtime cuts is proven on a single window too, which shows the graph's own labels.
+    Raises :class:`InputError` for a picture that cannot be read or is too large.
+    """
+    rule: ResizeRule = manifest.frame_hw or ("test" if frames else "none")
     named = [(Path(frame).name, read_image(Path(frame))) for frame in frames] if frames else bundled_frames()
-    fixed = manifest.frame_hw
-    if fixed is None or frames:
-        return named
-    return [(name, cv2.resize(frame, (fixed[1], fixed[0])).astype(np.uint8)) for name, frame in named]
+    shown = []
+    for name, frame in named:
+        size = network_size((frame.shape[0], frame.shape[1]), rule, manifest.input.resize)
+        if size[0] * size[1] * len(manifest.classes.names) > PROOF_FLOATS:
+            raise InputError(
+                f"{name}: {size[0]}x{size[1]} pixels in {len(manifest.classes.names)} classes are too many to prove; "
+                "give a smaller picture to --frames"
+            )
+        shown.append((name, resize_frame(frame, size)))
+    crop = manifest.inference.crop_hw
+    if crop is not None and not manifest.inference.windows_in_graph:
+        name, frame = shown[0]
+        shown.append((f"{name}, one window", np.ascontiguousarray(frame[: crop[0], : crop[1]])))
+    return shown
 
 
 def bundled_frames() -> list[tuple[str, npt.NDArray[np.uint8]]]:

@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from isa_deploy.export.graph import Normalisation
-from isa_deploy.manifest import InferenceSpec
+from isa_deploy.models.checkpoint import Checkpoint
 from isa_deploy.models.isanet import ISANet
 from isa_deploy.runtime.preprocess import resize_frame
 from isa_deploy.runtime.tiling import slide_grid
@@ -28,41 +27,48 @@ class ReferenceAnswer:
     """The checkpoint's answer for one frame.
 
     ``labels_hw``: uint8 at the frame's size.  ``margin_hw``: float32, by how much the best logit there
-    exceeds the second.  ``logits``: float32 logits at the head's stride, windows x C x h x w.
+    exceeds the second.  ``confidence_hw``: float32, the winning class's softmax.  ``logits``: float32 logits
+    at the head's stride, windows x C x h x w.
     """
 
     labels_hw: npt.NDArray[np.uint8]
     margin_hw: npt.NDArray[np.float32]
+    confidence_hw: npt.NDArray[np.float32]
     logits: npt.NDArray[np.float32]
 
 
-def normalised(frame_hwc: npt.NDArray[np.uint8], normalisation: Normalisation) -> torch.Tensor:
-    """A frame, uint8 H x W x 3, as the network's input, float32 1 x 3 x H x W.
+def normalised(frame_hwc: npt.NDArray[np.uint8], checkpoint: Checkpoint) -> torch.Tensor:
+    """A frame, uint8 H x W x 3 BGR, as the network's input, float32 1 x 3 x H x W.
 
-    mmsegmentation's own order of operations: swap the channels, then (x - mean) / std in float32.
+    mmsegmentation's own order of operations: swap the channels where the model was trained on RGB, then
+    (x - mean) / std in float32.
     """
-    mean, std = np.array(normalisation.mean, np.float32), np.array(normalisation.std, np.float32)
-    image: npt.NDArray[np.float32] = (frame_hwc.astype(np.float32) - mean) / std
-    if normalisation.swap_channels:
-        image = image[:, :, ::-1]
+    order = slice(None, None, -1)
+    swapped = frame_hwc[:, :, order] if checkpoint.to_rgb else frame_hwc
+    mean = np.array(checkpoint.mean_rgb if checkpoint.to_rgb else checkpoint.mean_rgb[order], np.float32)
+    std = np.array(checkpoint.std_rgb if checkpoint.to_rgb else checkpoint.std_rgb[order], np.float32)
+    image: npt.NDArray[np.float32] = (swapped.astype(np.float32) - mean) / std
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A checkpoint's network with everything round it, in torch float32."""
+    """A checkpoint's network with everything round it, in torch float32.
+
+    Reads the checkpoint and nothing that the exporter made of it: what the exporter misread would
+    otherwise be misread on both sides of the proof.
+    """
 
     network: ISANet
-    normalisation: Normalisation
-    inference: InferenceSpec
+    checkpoint: Checkpoint
 
     def full_logits(
         self, frame_hwc: npt.NDArray[np.uint8], size_hw: tuple[int, int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits at the frame's size (1 x C x H x W) and at the head's stride (windows x C x h x w)."""
-        image = normalised(resize_frame(frame_hwc, size_hw), self.normalisation)
+        image = normalised(resize_frame(frame_hwc, size_hw), self.checkpoint)
         with torch.inference_mode():
-            full, logits = self._slide(image) if self.inference.mode == "slide" else self._whole(image)
+            full, logits = self._slide(image) if self.checkpoint.test.mode == "slide" else self._whole(image)
             if size_hw != frame_hwc.shape[:2]:
                 full = self._resize(full, (int(frame_hwc.shape[0]), int(frame_hwc.shape[1])))
         return full, logits
@@ -73,7 +79,8 @@ class Reference:
         labels = full.argmax(1)[0].to(torch.uint8)
         best = full.topk(min(2, full.shape[1]), dim=1).values[0]
         margin = best[0] - best[-1] if best.shape[0] == 2 else torch.full_like(best[0], torch.inf)
-        return ReferenceAnswer(labels.numpy(), margin.numpy(), logits.numpy())
+        confidence = torch.exp(best[0] - full[0].logsumexp(0))
+        return ReferenceAnswer(labels.numpy(), margin.numpy(), confidence.numpy(), logits.numpy())
 
     def noise(self, frame_hwc: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> float:
         """How far torch's own float32 kernels differ on this frame: the largest difference of the logits.
@@ -90,17 +97,17 @@ class Reference:
         return float((logits - other).abs().max())
 
     def _resize(self, logits: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
-        return F.interpolate(logits, size=size_hw, mode="bilinear", align_corners=self.inference.align_corners)
+        return F.interpolate(logits, size=size_hw, mode="bilinear", align_corners=self.network.config.align_corners)
 
     def _whole(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.network(image)
         return self._resize(logits, (image.shape[2], image.shape[3])), logits
 
     def _slide(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        assert self.inference.crop_hw is not None
-        assert self.inference.stride_hw is not None
+        assert self.checkpoint.test.crop_hw is not None
+        assert self.checkpoint.test.stride_hw is not None
         height, width = image.shape[2], image.shape[3]
-        grid = slide_grid((height, width), self.inference.crop_hw, self.inference.stride_hw)
+        grid = slide_grid((height, width), self.checkpoint.test.crop_hw, self.checkpoint.test.stride_hw)
         total = image.new_zeros((1, self.network.config.num_classes, height, width))
         count = image.new_zeros((1, 1, height, width))
         kept = []

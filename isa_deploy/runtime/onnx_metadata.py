@@ -106,7 +106,7 @@ def _entry(data: bytes) -> tuple[bytes, bytes]:
             position += 1
             length |= (byte & 0x7F) << shift
             shift += 7
-            if byte < 0x80:
+            if byte < 0x80 or shift > 63:
                 break
         if tag & 7 != BYTES or position + length > len(data):
             return b"", b""

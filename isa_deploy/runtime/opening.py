@@ -10,7 +10,7 @@ from isa_deploy.manifest import MANIFEST_FILE, Manifest
 from isa_deploy.runtime.backends.base import Backend
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 
-__all__ = ["BACKENDS", "PRECISIONS", "find_engine", "open_backend"]
+__all__ = ["BACKENDS", "ONNX_FILE", "PRECISIONS", "find_engine", "open_backend"]
 
 BACKENDS = ("auto", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -62,7 +62,7 @@ def open_backend(path: Path, backend: str, device: str, precision: str) -> tuple
     if precision not in ("auto", manifest.precision):
         raise InputError(
             f"ONNX Runtime computes in the graph's own type, {manifest.precision}, not in {precision}; "
-            f"use --backend openvino, or export with --{precision}"
+            "use --backend openvino, or export in that precision"
         )
     return OnnxRuntimeBackend(engine, manifest, "cpu" if device == "auto" else device), manifest
 

@@ -75,7 +75,7 @@ class Segmenter:
         :class:`BackendUnavailableError` where no library can run it, :class:`InputError` for an argument
         that makes no sense.
         """
-        rule = parse_resize(resize) if isinstance(resize, str) else resize
+        rule = parse_resize(resize if isinstance(resize, str) else f"{resize[0]}x{resize[1]}")
         opened, manifest = open_backend(Path(path), backend, str(device), precision)
         return cls(opened, manifest, rule)
 
@@ -148,6 +148,8 @@ class Segmenter:
         frame = check_frame(frame_hwc)
         frame_hw = _size(frame)
         grids: list[LogitsGrid] = []
+        if not ratios or not all(0 < ratio <= 16 for ratio in ratios):
+            raise InputError(f"ratios {tuple(ratios)} must be one or more numbers above 0 and up to 16")
         for ratio in ratios:
             size_hw = fit_size(frame_hw, scaled_box(frame_hw, ratio))
             self._check_size(frame_hw, size_hw)
@@ -203,8 +205,12 @@ class Segmenter:
         return resize_frame(frame_hwc, size_hw)
 
     def _graph_labels_fit(self, image_hwc: UInt8, frame_hw: Size) -> bool:
-        """Whether the graph's own labels are the frame's: no window to merge, no second resize."""
-        return _size(image_hwc) == frame_hw and not self._cuts_windows
+        """Whether the graph's own labels are the frame's: no windows to merge, no second resize."""
+        if _size(image_hwc) != frame_hw:
+            return False
+        crop_hw = self.manifest.inference.crop_hw
+        one_window = crop_hw is not None and frame_hw[0] <= crop_hw[0] and frame_hw[1] <= crop_hw[1]
+        return one_window or not self._cuts_windows
 
     def _check_size(self, frame_hw: Size, size_hw: Size) -> None:
         fixed = self.manifest.frame_hw

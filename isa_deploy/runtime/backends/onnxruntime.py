@@ -56,6 +56,11 @@ class OnnxRuntimeBackend:
             self._session = ort.InferenceSession(str(path), options, providers=providers)
         except self._errors as error:
             raise EngineError(f"{path}: ONNX Runtime {ort.__version__} cannot load it: {_first_line(error)}") from error
+        if device != "cpu" and self._session.get_providers()[0] != "CUDAExecutionProvider":
+            raise BackendUnavailableError(
+                f"device {device}: ONNX Runtime has CUDA and could not start it; its CUDA and cuDNN libraries must be "
+                "of the versions that it was built for (--device cpu runs without)"
+            )
         self._input = manifest.input.name
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
@@ -78,7 +83,7 @@ class OnnxRuntimeBackend:
 
     def close(self) -> None:
         """Drop the session."""
-        del self._session
+        self._session = None
 
 
 def _session_errors() -> tuple[type[BaseException], ...]:

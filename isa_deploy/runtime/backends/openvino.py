@@ -40,8 +40,6 @@ class OpenVINOBackend:
             raise BackendUnavailableError("OpenVINO is not installed; pip install 'isa-deploy[cpu]'") from None
         if device != "cpu":
             raise InputError(f"backend openvino runs on the CPU, not on device {device}; use --device cpu")
-        if precision == "fp16":
-            raise InputError("OpenVINO's float16 is slow and inexact on a CPU; use --precision bf16 or fp32")
         self._ov = ov
         self._core = ov.Core()
         bf16 = cpu_has_bf16(self._core)
@@ -74,12 +72,13 @@ class OpenVINOBackend:
     def _request(self, outputs: tuple[str, ...]) -> Any:
         request = self._requests.get(outputs)
         if request is None:
-            model = self._ov.Model([self._model.output(name) for name in outputs], self._model.get_parameters())
             settings = {
                 "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
                 "PERFORMANCE_HINT": "LATENCY",
             }
             try:
+                wanted = [self._model.output(name) for name in outputs]
+                model = self._ov.Model(wanted, self._model.get_parameters())
                 compiled = self._core.compile_model(model, "CPU", settings)
             except RuntimeError as error:
                 raise EngineError(
@@ -92,7 +91,7 @@ class OpenVINOBackend:
     def close(self) -> None:
         """Drop the compiled models."""
         self._requests.clear()
-        del self._model
+        self._model = None
 
 
 def cpu_has_bf16(core: Any = None) -> bool:
