@@ -21,7 +21,7 @@ from isa_deploy.cli import infer
 from isa_deploy.cli.inference import Inference, Tally
 from isa_deploy.cli.interruption import Interruption
 from isa_deploy.cli.progress import open_progress
-from isa_deploy.cli.results import class_shares, products
+from isa_deploy.cli.results import StatsFile, class_shares, products
 from isa_deploy.cli.sources import find_sources
 from isa_deploy.errors import InputError
 from isa_deploy.runtime.images import read_image
@@ -377,3 +377,18 @@ def test_help_and_version_load_no_engine(option: str) -> None:
     if option == "--help":
         for words in ("Examples:", "Exit codes:", "130", "[default: isa-out]"):
             assert words in " ".join(done.stdout.split())
+
+
+def test_an_input_that_fails_midway_leaves_no_line_of_statistics(tmp_path: Path) -> None:
+    image = small_image(tmp_path / "a.png")
+    (source,) = find_sources([str(image)])
+    with StatsFile(tmp_path / "stats.jsonl") as stats:
+        with stats.one_input():
+            stats.write(source, None, {"road": 1.0})
+        with pytest.raises(InputError, match="broken"), stats.one_input():
+            stats.write(source, None, {"sky": 1.0})
+            raise InputError("broken")
+        with stats.one_input():
+            stats.write(source, None, {"car": 1.0})
+    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [line["shares"] for line in lines] == [{"road": 1.0}, {"car": 1.0}]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +95,11 @@ class Inference:
             self.tally.total_s = time.perf_counter() - begun
 
     def _infer(self, source: Source) -> None:
-        if source.kind == "image":
-            self._infer_image(source)
-        else:
-            self._infer_video(source)
+        with self.stats.one_input() if self.stats is not None else nullcontext():
+            if source.kind == "image":
+                self._infer_image(source)
+            else:
+                self._infer_video(source)
 
     def _infer_image(self, source: Source) -> None:
         self.interruption.check()

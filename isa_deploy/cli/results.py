@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -194,6 +195,20 @@ class StatsFile:
                 self._replacement.commit()
         finally:
             self._replacement.discard()
+
+    @contextmanager
+    def one_input(self) -> Iterator[None]:
+        """Lines written inside stay only if the input is done or interrupted: one that fails leaves none."""
+        with os_errors(self._replacement.path, "write"):
+            self._file.flush()
+            start = self._file.tell()
+        try:
+            yield
+        except InputError:
+            with os_errors(self._replacement.path, "write"):
+                self._file.seek(start)
+                self._file.truncate()
+            raise
 
     def write(self, source: Source, frame: VideoFrame | None, shares: dict[str, float]) -> None:
         """Append a line; ``frame`` is None for an image.  Raises :class:`InputError` where it cannot be written."""
