@@ -22,7 +22,7 @@ from isa_deploy.cli.inference import Inference, Tally
 from isa_deploy.cli.interruption import Interruption
 from isa_deploy.cli.progress import open_progress
 from isa_deploy.cli.results import StatsFile, class_shares, products
-from isa_deploy.cli.sources import find_sources
+from isa_deploy.cli.sources import Source, find_sources
 from isa_deploy.errors import InputError
 from isa_deploy.runtime.images import read_image
 from isa_deploy.runtime.palette import colorize, overlay
@@ -379,15 +379,20 @@ def test_help_and_version_load_no_engine(option: str) -> None:
             assert words in " ".join(done.stdout.split())
 
 
+def break_off(stats: StatsFile, source: Source) -> None:
+    with stats.one_input():
+        stats.write(source, None, {"sky": 1.0})
+        raise InputError("broken")
+
+
 def test_an_input_that_fails_midway_leaves_no_line_of_statistics(tmp_path: Path) -> None:
     image = small_image(tmp_path / "a.png")
     (source,) = find_sources([str(image)])
     with StatsFile(tmp_path / "stats.jsonl") as stats:
         with stats.one_input():
             stats.write(source, None, {"road": 1.0})
-        with pytest.raises(InputError, match="broken"), stats.one_input():
-            stats.write(source, None, {"sky": 1.0})
-            raise InputError("broken")
+        with pytest.raises(InputError, match="broken"):
+            break_off(stats, source)
         with stats.one_input():
             stats.write(source, None, {"car": 1.0})
     lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
