@@ -286,3 +286,36 @@ def test_folding_changes_no_answer() -> None:
         before = network(picture)
         after = fold_batch_norms(network)(picture)
     torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-5)
+
+
+def test_a_new_export_appears_in_one_step_and_is_readable_by_others(tmp_path: Path) -> None:
+    work = tmp_path / ".work"
+    work.mkdir(mode=0o700)
+    for name in ("a", "b", "unwanted"):
+        (work / name).write_text(name)
+    pipeline.publish(work, tmp_path / "engine", ("a", "b"))
+    assert sorted(path.name for path in (tmp_path / "engine").iterdir()) == ["a", "b"]
+    assert (tmp_path / "engine").stat().st_mode & 0o500 == 0o500
+    assert not work.exists()
+
+
+def test_a_move_that_fails_brings_the_earlier_export_back(tmp_path: Path) -> None:
+    work, folder = tmp_path / ".work", tmp_path / "engine"
+    for place, text in ((work, "new"), (folder, "old")):
+        place.mkdir()
+        (place / "a").write_text(text)
+    with pytest.raises(InputError, match="no such file"):
+        pipeline.publish(work, folder, ("a", "missing"))
+    assert [path.name for path in folder.iterdir()] == ["a"]
+    assert (folder / "a").read_text() == "old"
+
+
+def test_a_terminated_export_leaves_nothing(golden: Path, tmp_path: Path) -> None:
+    arguments = [*COMMAND, "--ckpt", str(golden / "isanet_r18w16_streets.pth"), "--out", "engine"]
+    process = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("tracing")
+    process.terminate()
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []

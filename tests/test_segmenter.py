@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isa_deploy import EngineError, InputError, Segmenter
-from isa_deploy.errors import BackendUnavailableError
+from isa_deploy.errors import BackendUnavailableError, ManifestError
 from isa_deploy.manifest import ResizeSpec
 from isa_deploy.runtime.preprocess import fit_size, network_size, parse_resize, scaled_box
 
@@ -197,3 +200,89 @@ def test_resize_rules() -> None:
     for text in ("", "x", "0x5", "5x", "-5x5", "99999x5", "5x5x5"):
         with pytest.raises(InputError):
             parse_resize(text)
+
+
+def changed_copy(folder: Path, into: Path, **changes: Any) -> Path:
+    """A copy of an artefact whose manifest, in the graph and beside it, says something else."""
+    import onnx
+
+    from isa_deploy.manifest import METADATA_KEY
+
+    shutil.copytree(folder, into)
+    record = json.loads((folder / "model.json").read_text())
+    for place, value in changes.items():
+        target = record
+        *path, last = place.split("__")
+        for key in path:
+            target = target[key]
+        target[last] = value
+    model = onnx.load(folder / "model.onnx")
+    (entry,) = [entry for entry in model.metadata_props if entry.key == METADATA_KEY]
+    entry.value = json.dumps(record)
+    onnx.save(model, into / "model.onnx")
+    (into / "model.json").write_text(json.dumps(record))
+    return into
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input__name": "picture"}, "the graph has no input 'picture', .*it has image"),
+        ({"outputs__labels": "masks"}, "the graph has no output 'masks'"),
+        ({"outputs__labels": "logits", "outputs__logits": "labels"}, "output 'logits' is float32 .* describes uint8"),
+        ({"classes__names": ["a", "b"], "classes__palette_rgb": [[0, 0, 0], [1, 1, 1]]}, "describes .* of 2 classes"),
+        ({"outputs__logits_stride": 4}, "gave logits of 2x3 where its manifest promises 4x6"),
+    ],
+)
+def test_a_manifest_of_another_graph_is_refused(
+    streets_onnx: Path, tmp_path: Path, changes: dict[str, Any], message: str, backend: str
+) -> None:
+    folder = changed_copy(streets_onnx, tmp_path / "changed", **changes)
+    with pytest.raises(EngineError, match=message):
+        Segmenter.open(folder, backend=backend, resize="none").segment(np.zeros((16, 24, 3), np.uint8))
+
+
+def test_a_model_json_from_the_future_or_of_another_graph_is_refused(streets_onnx: Path, tmp_path: Path) -> None:
+    for change, message in ((("format_version", 2), "upgrade isa-deploy"), (("precision", "fp16"), "another graph")):
+        folder = tmp_path / str(change[1])
+        shutil.copytree(streets_onnx, folder)
+        record = json.loads((folder / "model.json").read_text())
+        record[change[0]] = change[1]
+        (folder / "model.json").write_text(json.dumps(record))
+        for path in (folder, folder / "model.json"):
+            with pytest.raises(ManifestError, match=message):
+                Segmenter.open(path)
+
+
+def test_logits_that_are_not_finite_never_become_a_mask(streets_onnx: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(streets_onnx / "model.onnx")
+    (bias,) = [tensor for tensor in model.graph.initializer if tensor.name == "decode_head.conv_seg.bias"]
+    values = onnx.numpy_helper.to_array(bias).copy()
+    values[3] = np.nan
+    bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
+    onnx.save(model, tmp_path / "model.onnx")
+    with (
+        Segmenter.open(tmp_path, backend="onnxruntime") as segmenter,
+        pytest.raises(EngineError, match="not finite: its file is damaged"),
+    ):
+        segmenter.segment(np.zeros((16, 24, 3), np.uint8))
+
+
+def test_a_closed_segmenter_says_so_and_closing_twice_is_harmless(streets_onnx: Path) -> None:
+    for backend in ("onnxruntime", "openvino"):
+        segmenter = Segmenter.open(streets_onnx, backend=backend)
+        segmenter.close()
+        segmenter.close()
+        with pytest.raises(EngineError, match="closed"):
+            segmenter.segment(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_a_frame_of_too_many_pixels_is_refused_before_any_allocation(streets_onnx: Path) -> None:
+    with (
+        Segmenter.open(streets_onnx, backend="onnxruntime", resize=(65536, 65536)) as segmenter,
+        pytest.raises(InputError, match=r"comes to 65536x65536, .* use a smaller --resize"),
+    ):
+        segmenter.segment(np.zeros((8, 8, 3), np.uint8))

@@ -153,7 +153,9 @@ def parse_shape(text: str | None) -> tuple[int | None, int | None, int | None]:
         n, h, w = (int(part) for part in parts)
         if 1 <= n <= 1024 and 1 <= h <= 65536 and 1 <= w <= 65536:
             return (n, h, w)
-    raise InputError(f"shape '{text}' is not BATCHxHEIGHTxWIDTH; give for example 1x1024x2048")
+    raise InputError(
+        f"shape '{text}' is not BATCHxHEIGHTxWIDTH (1 to 1024, 1 to 65536, 1 to 65536); give for example 1x1024x2048"
+    )
 
 
 def main() -> None:

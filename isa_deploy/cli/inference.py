@@ -89,6 +89,7 @@ class Inference:
                     self.tally.failed += 1
                     self.progress.end("skipped")
                     self.progress.note(f"isa-infer: skipped: {one_line(error)}")
+            self.interruption.check()  # one that came during the last input's last frame
             if self.tally.failed == len(sources):
                 raise InputError(f"none of the {len(sources)} inputs could be used; each is named above")
         finally:
@@ -106,6 +107,7 @@ class Inference:
         with _input_errors():
             frame_hwc = read_image(source.path)
             labels_hw = self._segment(frame_hwc)
+        self.interruption.check()
         for product in self.products:
             write_png(result_path(product, source, self.out), product.draw(frame_hwc, labels_hw))
         if self.stats is not None:

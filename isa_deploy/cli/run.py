@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from typing import Annotated, NoReturn
@@ -40,10 +41,12 @@ def make_app() -> typer.Typer:
 def run(app: typer.Typer, program: str) -> NoReturn:
     """Run a command and leave the process with its exit code.
 
-    Every error ends here: an :class:`IsaError` as one line on stderr, Ctrl-C as code 130, an exception that
+    Every error ends here: an :class:`IsaError` as one line on stderr, Ctrl-C and SIGTERM as code 130, an exception that
     nobody expected as one line and code 1.  ``--debug`` shows the traceback before the line.
     """
     debug = "--debug" in sys.argv[1:]
+    # what kill, timeout and docker stop send ends like Ctrl-C: with nothing half-written left behind
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(prog_name=program)
         code: int | str | None = 0

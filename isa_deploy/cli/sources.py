@@ -46,6 +46,8 @@ def find_sources(arguments: Sequence[str]) -> list[Source]:
 
 
 def _expand(argument: str) -> Iterator[Path]:
+    if not argument:
+        raise InputError("an INPUT is empty (an unset variable?); name a file, a folder or a glob")
     path = Path(argument)
     with os_errors(path, "look for it"):
         if path.is_dir():

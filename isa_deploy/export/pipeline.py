@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -115,25 +116,70 @@ def export(
         )
         write_report(report, compared, work)
         if not report.passed:
-            failed = folder.parent / f"{folder.resolve().name}-failed"
+            failed = failed_folder(folder)
             publish(work, failed, REPORT_FILES)
             more = f" (and {len(report.failures) - 1} more)" if len(report.failures) > 1 else ""
             raise ParityError(
                 f"the export does not equal its checkpoint: {report.failures[0]}{more}; "
                 f"see {failed / 'report.html'}, and --min-agreement to accept it"
+                + (f" ({folder} still holds an earlier export)" if (folder / ONNX_FILE).exists() else "")
             )
         publish(work, folder, (*REPORT_FILES, MANIFEST_FILE, ONNX_FILE))
+        forget_failure(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return ExportResult(folder, folder / ONNX_FILE, manifest, report, checkpoint.assumptions)
 
 
 def publish(work: Path, folder: Path, names: Sequence[str]) -> None:
-    """Move finished files to their place, each whole.  Raises :class:`InputError` where it cannot."""
-    make_folder(folder)
+    """Move finished files from a work folder beside ``folder`` into it, all or none.
+
+    A new folder appears in one step; in an existing one the files of an earlier export come back where a
+    later move fails.  Raises :class:`InputError` where the system refuses.
+    """
     with os_errors(folder, "write the export"):
-        for name in names:
-            (work / name).replace(folder / name)
+        if not folder.exists():
+            for path in work.iterdir():
+                if path.name not in names:
+                    path.unlink()
+            work.chmod(0o777 & ~current_umask())  # a temporary folder is its maker's alone
+            work.rename(folder)
+            return
+        earlier = Path(tempfile.mkdtemp(prefix="earlier-", dir=work))
+        moved: list[str] = []
+        try:
+            for name in names:
+                if (folder / name).exists():
+                    (folder / name).rename(earlier / name)
+                moved.append(name)
+                (work / name).rename(folder / name)
+        except BaseException:
+            for name in moved:
+                (folder / name).unlink(missing_ok=True)
+                if (earlier / name).exists():
+                    (earlier / name).rename(folder / name)
+            raise
+
+
+def current_umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def forget_failure(folder: Path) -> None:
+    """Remove the report of an earlier export to ``folder`` that failed, now that one has passed."""
+    failed = failed_folder(folder)
+    for name in REPORT_FILES:
+        (failed / name).unlink(missing_ok=True)
+    if failed.is_dir() and not any(failed.iterdir()):
+        failed.rmdir()
+
+
+def failed_folder(folder: Path) -> Path:
+    """Where the report of an export goes that does not equal its checkpoint."""
+    return folder.parent / f"{folder.resolve().name}-failed"
 
 
 def make_manifest(checkpoint: Checkpoint, precision: Precision, shape_nhw: ShapeNHW, confidence: bool) -> Manifest:

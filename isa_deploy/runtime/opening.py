@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from isa_deploy.errors import BackendUnavailableError, EngineError, InputError
-from isa_deploy.manifest import MANIFEST_FILE, Manifest
+from isa_deploy.errors import BackendUnavailableError, EngineError, InputError, ManifestError
+from isa_deploy.manifest import MANIFEST_FILE, Manifest, read_manifest
 from isa_deploy.runtime.backends.base import Backend
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 
@@ -50,6 +50,9 @@ def open_backend(path: Path, backend: str, device: str, precision: str) -> tuple
         raise InputError(f"device '{device}' is none of: auto, cpu, cuda, a GPU's number")
     engine = find_engine(path)
     manifest = read_onnx_manifest(engine)
+    beside = engine.with_name(MANIFEST_FILE)
+    if engine != path and beside.is_file() and read_manifest(beside) != manifest:
+        raise ManifestError(f"{beside}: describes another graph than {engine.name} beside it; export the model again")
     wants_gpu = device not in ("auto", "cpu")
     if backend == "auto":
         backend = _best_backend(wants_gpu)

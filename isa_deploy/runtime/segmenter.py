@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from isa_deploy.errors import InputError
+from isa_deploy.errors import EngineError, InputError
 from isa_deploy.manifest import Manifest
 from isa_deploy.runtime.assemble import LogitsGrid, labels_from_logits, labels_from_softmax_mean
 from isa_deploy.runtime.backends.base import Backend
@@ -38,6 +38,9 @@ Size = tuple[int, int]
 
 AXIS_MAPS_KEPT = 16
 
+MAX_NETWORK_PIXELS = 64 << 20
+"""8192 x 8192: an R50 needs about 60 GB of activations for it."""
+
 
 class Segmenter:
     """Frames in, label maps out, with mmsegmentation's semantics.
@@ -53,6 +56,7 @@ class Segmenter:
         self.manifest = manifest
         self.resize: ResizeRule = resize
         self._backend = backend
+        self._closed = False
         self._axis_maps: dict[tuple[int, ...], AxisMap] = {}
 
     @classmethod
@@ -75,7 +79,7 @@ class Segmenter:
         :class:`BackendUnavailableError` where no library can run it, :class:`InputError` for an argument
         that makes no sense.
         """
-        rule = parse_resize(resize if isinstance(resize, str) else f"{resize[0]}x{resize[1]}")
+        rule = parse_resize("x".join(map(str, resize)) if isinstance(resize, tuple) else str(resize))
         opened, manifest = open_backend(Path(path), backend, str(device), precision)
         return cls(opened, manifest, rule)
 
@@ -180,8 +184,10 @@ class Segmenter:
         return labels_from_logits(grid), grid.logits_chw
 
     def close(self) -> None:
-        """Give the engine's memory back."""
-        self._backend.close()
+        """Give the engine's memory back.  Closing twice is harmless."""
+        if not self._closed:
+            self._closed = True
+            self._backend.close()
 
     def __enter__(self) -> Segmenter:
         return self
@@ -213,6 +219,11 @@ class Segmenter:
         return one_window or not self._cuts_windows
 
     def _check_size(self, frame_hw: Size, size_hw: Size) -> None:
+        if size_hw[0] * size_hw[1] > MAX_NETWORK_PIXELS:
+            raise InputError(
+                f"a frame of {frame_hw[0]}x{frame_hw[1]} comes to {size_hw[0]}x{size_hw[1]}, more than "
+                f"{MAX_NETWORK_PIXELS >> 20} million pixels in one pass; use a smaller --resize"
+            )
         fixed = self.manifest.frame_hw
         if fixed is None or self._cuts_windows or size_hw == fixed:
             return
@@ -223,6 +234,8 @@ class Segmenter:
 
     def _run(self, images: Sequence[UInt8], outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
         """The engine on frames of one size, in batches of the graph's own where that is fixed."""
+        if self._closed:
+            raise EngineError("this Segmenter is closed; open another")
         fixed = self.manifest.input.shape_nhw[0]
         if len(images) == 1 and fixed in (None, 1):
             return self._backend.run(np.ascontiguousarray(images[0])[None], outputs)
@@ -248,21 +261,38 @@ class Segmenter:
             windows = WindowGrid(((0, size_hw[0]),), ((0, size_hw[1]),))
         rows, cols = self._maps(windows, size_hw, frame_hw)
         if not self._cuts_windows:
-            (logits_nchw,) = self._run(images, [self.manifest.outputs.logits])
-            return [LogitsGrid(np.asarray(logits, np.float32), rows, cols) for logits in logits_nchw]
+            cells_hw = rows.inputs, cols.inputs
+            return [LogitsGrid(logits, rows, cols) for logits in self._run_logits(images, cells_hw)]
         return [LogitsGrid(self._window_logits(image, windows), rows, cols) for image in images]
+
+    def _run_logits(self, images: Sequence[UInt8], cells_hw: Size) -> list[npt.NDArray[np.float32]]:
+        """The logits of each image, float32 C x h x w, of the size that the manifest promises and finite."""
+        (made,) = self._run(images, [self.manifest.outputs.logits])
+        logits_nchw = np.asarray(made, np.float32)
+        if logits_nchw.shape[2:] != cells_hw:
+            raise EngineError(
+                f"the engine gave logits of {logits_nchw.shape[2]}x{logits_nchw.shape[3]} where its manifest promises "
+                f"{cells_hw[0]}x{cells_hw[1]}; export the model again"
+            )
+        if not np.isfinite(logits_nchw).all():
+            raise EngineError(
+                "the engine gave logits that are not finite: its file is damaged, or its type's range is too small for "
+                "this model; export it again, in float32"
+            )
+        return list(logits_nchw)
 
     def _window_logits(self, image_hwc: UInt8, windows: WindowGrid) -> npt.NDArray[np.float32]:
         """The logits of every window, side by side: C x (rows * h) x (columns * w).
 
         One window at a time: on a CPU a batch is no faster, and its activations would multiply the memory.
         """
+        stride = self.manifest.outputs.logits_stride
         grid_rows = []
         for y0, y1 in windows.rows:
             row = []
             for x0, x1 in windows.cols:
-                (logits_nchw,) = self._run([image_hwc[y0:y1, x0:x1]], [self.manifest.outputs.logits])
-                row.append(np.asarray(logits_nchw[0], np.float32))
+                cells_hw = -(-(y1 - y0) // stride), -(-(x1 - x0) // stride)
+                row.append(self._run_logits([image_hwc[y0:y1, x0:x1]], cells_hw)[0])
             grid_rows.append(np.concatenate(row, axis=2))
         return np.concatenate(grid_rows, axis=1)
 

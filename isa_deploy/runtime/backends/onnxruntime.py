@@ -12,6 +12,7 @@ import numpy.typing as npt
 from isa_deploy.errors import BackendUnavailableError, EngineError
 from isa_deploy.manifest import Manifest
 from isa_deploy.runtime.backends.base import UInt8
+from isa_deploy.runtime.backends.signature import TensorSpec, check_signature
 
 __all__ = ["OnnxRuntimeBackend"]
 
@@ -55,7 +56,11 @@ class OnnxRuntimeBackend:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=providers)
         except self._errors as error:
-            raise EngineError(f"{path}: ONNX Runtime {ort.__version__} cannot load it: {_first_line(error)}") from error
+            raise EngineError(
+                f"{path}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)}); "
+                "copy or export it again, or try --backend openvino"
+            ) from error
+        check_signature(path, manifest, _specs(self._session.get_inputs()), _specs(self._session.get_outputs()))
         if device != "cpu" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             raise BackendUnavailableError(
                 f"device {device}: ONNX Runtime has CUDA and could not start it; its CUDA and cuDNN libraries must be "
@@ -77,13 +82,25 @@ class OnnxRuntimeBackend:
             )
         except self._errors as error:
             raise EngineError(
-                f"ONNX Runtime failed on frames of shape {image_nhwc.shape}: {_first_line(error)}"
+                f"ONNX Runtime failed on frames of shape {image_nhwc.shape} ({_first_line(error)}); "
+                "a smaller --resize needs less"
             ) from error
         return made
 
     def close(self) -> None:
         """Drop the session."""
         self._session = None
+
+
+def _specs(nodes: Sequence[Any]) -> dict[str, TensorSpec]:
+    """A session's inputs or outputs by name."""
+    types = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+    return {
+        node.name: TensorSpec(
+            types.get(node.type, node.type), tuple(side if isinstance(side, int) else None for side in node.shape)
+        )
+        for node in nodes
+    }
 
 
 def _session_errors() -> tuple[type[BaseException], ...]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from isa_deploy.errors import BackendUnavailableError, EngineError, InputError
 from isa_deploy.manifest import Manifest
 from isa_deploy.runtime.backends.base import UInt8
+from isa_deploy.runtime.backends.signature import TensorSpec, check_signature
 
 __all__ = ["OpenVINOBackend", "cpu_has_bf16"]
 
@@ -53,7 +54,10 @@ class OpenVINOBackend:
         try:
             self._model = self._core.read_model(path)
         except RuntimeError as error:
-            raise EngineError(f"{path}: OpenVINO {ov.__version__} cannot read it: {_reason(error)}") from error
+            raise EngineError(
+                f"{path}: OpenVINO {ov.__version__} cannot read it ({_reason(error)}); copy or export it again"
+            ) from error
+        check_signature(path, manifest, _specs(self._model.inputs), _specs(self._model.outputs))
         self._path = path
         self._input = manifest.input.name
         self._requests: dict[tuple[str, ...], Any] = {}
@@ -66,7 +70,10 @@ class OpenVINOBackend:
             # overwrites the engine's own buffers
             made = request.infer({self._input: image_nhwc}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO failed on frames of shape {image_nhwc.shape}: {_reason(error)}") from error
+            raise EngineError(
+                f"OpenVINO failed on frames of shape {image_nhwc.shape} ({_reason(error)}); "
+                "a smaller --resize needs less"
+            ) from error
         return [np.array(made[position]) for position in range(len(outputs))]
 
     def _request(self, outputs: tuple[str, ...]) -> Any:
@@ -82,7 +89,7 @@ class OpenVINOBackend:
                 compiled = self._core.compile_model(model, "CPU", settings)
             except RuntimeError as error:
                 raise EngineError(
-                    f"{self._path}: OpenVINO {self._ov.__version__} cannot compile it: {_reason(error)}"
+                    f"{self._path}: OpenVINO {self._ov.__version__} cannot compile it ({_reason(error)}); export again"
                 ) from error
             request = compiled.create_infer_request()
             self._requests[outputs] = request
@@ -92,6 +99,17 @@ class OpenVINOBackend:
         """Drop the compiled models."""
         self._requests.clear()
         self._model = None
+
+
+def _specs(ports: Sequence[Any]) -> dict[str, TensorSpec]:
+    """A model's inputs or outputs by name."""
+    types = {"u8": "uint8", "f32": "float32"}
+    found = {}
+    for port in ports:
+        sides = tuple(side.get_length() if side.is_static else None for side in port.get_partial_shape())
+        kind = port.get_element_type().get_type_name()
+        found.update({name: TensorSpec(types.get(kind, kind), sides) for name in port.get_names()})
+    return found
 
 
 def cpu_has_bf16(core: Any = None) -> bool:
