@@ -3,7 +3,8 @@
     python benchmarks/random_checkpoint.py --depth 50 --out r50_random.pth
 
 The weights say nothing about accuracy: low precision on random weights loses labels that a trained network
-keeps.  Batch norms get plausible statistics, measured on random pictures, so that activations stay in range.
+keeps.  Batch norms get the statistics of a few drawn street scenes, and so do the logits, so that activations stay in
+range and all classes occur.
 """
 
 from __future__ import annotations
@@ -12,12 +13,22 @@ import argparse
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
+from isa_deploy.export.pipeline import bundled_frames
 from isa_deploy.models.isanet import ISANet, ISANetConfig
 from isa_deploy.models.resnet import BackboneConfig
 from isa_deploy.runtime.datasets import dataset_palette
+
+
+def street_crops() -> torch.Tensor:
+    """Crops of the bundled street scenes, normalised: float32 N x 3 x 257 x 385."""
+    crops = [frame[y : y + 257, x : x + 385] for _, frame in bundled_frames() for y, x in ((0, 0), (100, 200))]
+    stack = np.stack(crops)[..., ::-1].astype(np.float32)
+    mean, std = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+    return torch.from_numpy(((stack - mean) / std).astype(np.float32).transpose(0, 3, 1, 2).copy())
 
 
 def random_network(depth: int, width: int, seed: int) -> ISANet:
@@ -27,12 +38,21 @@ def random_network(depth: int, width: int, seed: int) -> ISANet:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # a plain average over what is seen
+    pictures = street_crops()
     network.train()
     with torch.no_grad():
-        for _ in range(2):
-            network(torch.randn(2, 3, 129, 193))
-    nn.init.normal_(network.decode_head.conv_seg.weight, std=0.5)
-    return network.eval()
+        network(pictures)
+    network.eval()
+    classifier = network.decode_head.conv_seg
+    nn.init.normal_(classifier.weight, std=0.5)
+    with torch.no_grad():
+        # without this one class has the largest mean and wins everywhere, and a proof on labels proves nothing
+        logits = network(pictures)
+        deviation = logits.std(dim=(0, 2, 3))
+        classifier.weight /= deviation[:, None, None, None]
+        assert classifier.bias is not None
+        classifier.bias.copy_((classifier.bias - logits.mean(dim=(0, 2, 3))) / deviation)
+    return network
 
 
 def config_text(depth: int, width: int) -> str:
