@@ -32,6 +32,12 @@ $(VENV)/dev: $(VENV)/demo
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[export,cpu,video,dev]'
 	@touch $@
 
+# NVIDIA's own Python bindings, for tests to look at; what cannot be had is skipped by its tests, and tried
+# again next time
+$(VENV)/genuine: $(VENV)/dev tests/genuine/fetch.py tests/genuine/stub.c $(wildcard tests/genuine/requirements-*.txt)
+	@$(BIN)/python tests/genuine/fetch.py --into $(VENV)/genuine-api
+	@ls $(VENV)/genuine-api/*.unavailable >/dev/null 2>&1 || touch $@
+
 demo: $(VENV)/demo
 	@mkdir -p $(DEMO)
 	$(BIN)/isa-export --ckpt $(CKPT) --out $(DEMO)/engine
@@ -49,7 +55,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+test: lint $(VENV)/genuine
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 format: $(VENV)/dev

@@ -43,7 +43,7 @@ def measure(reference: Reference, segmenter: Segmenter, size_hw: tuple[int, int]
     labels = [segmenter.manifest.outputs.labels]
     ways: dict[str, Callable[[], object]] = {
         "torch fp32 eager": lambda: reference.full_logits(frame, size_hw)[0].argmax(1).to(torch.uint8),
-        "bare engine": lambda: backend.run(frame[None], labels),
+        "bare engine": lambda: backend.start(frame[None], labels).wait(),
         "Segmenter.segment": lambda: segmenter.segment(frame),
     }
     for run in ways.values():

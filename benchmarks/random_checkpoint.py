@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from isa_deploy.export.pipeline import bundled_frames
+from isa_deploy.export.proof_frames import bundled_frames
 from isa_deploy.models.isanet import ISANet, ISANetConfig
 from isa_deploy.models.resnet import BackboneConfig
 from isa_deploy.runtime.datasets import dataset_palette

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from isa_deploy.errors import InputError
 
-__all__ = ["Replacement", "make_folder", "os_errors", "replacing", "result_folder"]
+__all__ = ["Replacement", "folder_lock", "make_folder", "os_errors", "replacing", "result_folder"]
 
 _REASONS = {
     errno.EACCES: "permission denied; choose a place that you may use",
@@ -113,6 +115,44 @@ def make_folder(path: Path) -> None:
             probe.temporary.write_bytes(b"\0")
     finally:
         probe.discard()
+
+
+@contextmanager
+def folder_lock(path: Path) -> Iterator[None]:
+    """Keep an existing folder for this process while the block runs.
+
+    The system drops the lock with the process, so that none is ever left over.  Raises
+    :class:`InputError` where another process has it.
+    """
+    with os_errors(path, "lock the folder"):
+        # a folder itself can be locked on POSIX, which leaves no file behind
+        handle = os.open(path, os.O_RDONLY) if os.name == "posix" else os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            _lock(handle)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                raise InputError(f"{path}: cannot lock the folder: {error.strerror}") from error
+            raise InputError(
+                f"{path}: another isa-export is writing into this folder; wait for it, or give another --out"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+LOCK_FILE = ".isa-export.lock"
+
+
+def _lock(handle: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ __all__ = [
     "Manifest",
     "OutputsSpec",
     "ResizeSpec",
+    "ShapeRange",
     "SourceSpec",
     "read_manifest",
 ]
@@ -146,15 +147,44 @@ class OutputsSpec(_Record):
     confidence: Name | None
 
 
+class ShapeRange(_Record):
+    """One optimisation profile: the smallest, the best and the largest input, N x H x W."""
+
+    min_nhw: tuple[Side, Side, Side]
+    opt_nhw: tuple[Side, Side, Side]
+    max_nhw: tuple[Side, Side, Side]
+
+    @model_validator(mode="after")
+    def _check(self) -> ShapeRange:
+        for least, best, most in zip(self.min_nhw, self.opt_nhw, self.max_nhw, strict=True):
+            if not least <= best <= most:
+                raise ValueError(f"{self} is not in order: min, opt, max")
+        return self
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.min_nhw)) + " to " + "x".join(map(str, self.max_nhw))
+
+
 class EngineSpec(_Record):
-    """What built an engine file, and for what."""
+    """What built a plan, from what, and for what.
+
+    ``compute_capability``: of the card, "8.9", or None where the plan is for every card from Ampere on.
+    ``onnx_sha256`` and ``plan_sha256``: of the file that it was
+    built from, and of the plan itself.  ``hardware_compatible``: runs on any card from Ampere on;
+    ``version_compatible``: runs with later versions of the library, and carries code for the host to do so.
+    ``profiles``: empty where every side is fixed.  ``layer_precisions``: layers by the type that they write,
+    as the engine's inspector names it; empty where the card to ask was not there.
+    """
 
     builder: Literal["tensorrt", "tensorrt_rtx"]
-    builder_version: Name
-    compute_capability: Name | None
+    builder_version: Annotated[str, Field(pattern=r"^\d{1,4}(\.\d{1,6}){1,4}$")]
+    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] | None
     onnx_sha256: Sha256
+    plan_sha256: Sha256
     hardware_compatible: bool
     version_compatible: bool
+    profiles: Annotated[tuple[ShapeRange, ...], Field(max_length=64)]
+    layer_precisions: Annotated[dict[Name, Annotated[int, Field(ge=0)]], Field(max_length=64)]
 
 
 class Manifest(_Record):

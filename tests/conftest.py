@@ -15,6 +15,8 @@ from hypothesis import settings
 settings.register_profile("project", deadline=None, derandomize=True)
 settings.load_profile("project")
 
+pytest_plugins = ["rtx_fixtures"]
+
 TESTS = Path(__file__).resolve().parent
 
 Exporter = Callable[..., Path]

@@ -18,11 +18,12 @@ import torch
 from conftest import Exporter
 
 from isa_deploy.errors import ExportError, InputError, ParityError
-from isa_deploy.export import pipeline
+from isa_deploy.export import pipeline, publishing
 from isa_deploy.export.graph import Normalisation, build_graph
 from isa_deploy.export.parity import StageComparison, compare_labels, judge
-from isa_deploy.export.pipeline import bundled_frames, export, make_manifest
+from isa_deploy.export.pipeline import export, make_manifest
 from isa_deploy.export.precision import cast_network, fold_batch_norms
+from isa_deploy.export.proof_frames import bundled_frames
 from isa_deploy.models.checkpoint import build_network, read_checkpoint
 
 COMMAND = [sys.executable, "-c", "from isa_deploy.cli.export import main; main()"]
@@ -43,21 +44,11 @@ def test_the_command_writes_a_proven_folder_and_says_how_to_get_a_plan(golden: P
         "report.html",
         "report.json",
     ]
-    assert "trtexec --onnx=r18_streets/model.onnx --stronglyTyped" in done.stdout
+    assert "plan:   none, TensorRT is not installed; where TensorRT and a card are: " in done.stdout
+    assert "isa-export r18_streets/model.onnx --plan" in done.stdout
     assert "of the labels equal the checkpoint's" in done.stdout
     assert json.loads((folder / "report.json").read_text())["passed"] is True
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r18_streets", "r18_streets.pth"]
-
-
-def test_the_line_for_a_plan_gives_free_dimensions_their_range(exported: Exporter) -> None:
-    from isa_deploy.cli.export import plan_command
-    from isa_deploy.manifest import read_manifest
-
-    manifest = read_manifest(exported("isanet_r18w16_streets") / "model.json")
-    assert plan_command(Path("a b/model.onnx"), manifest) == (
-        "trtexec '--onnx=a b/model.onnx' --stronglyTyped '--saveEngine=a b/model.plan' "
-        "--minShapes=image:1x64x128x3 --optShapes=image:1x256x512x3 --maxShapes=image:1x256x512x3"
-    )
 
 
 @pytest.mark.parametrize(("to_rgb", "mean"), [(True, (3.0, 2.0, 1.0)), (False, (3.0, 2.0, 1.0))])
@@ -293,7 +284,7 @@ def test_a_new_export_appears_in_one_step_and_is_readable_by_others(tmp_path: Pa
     work.mkdir(mode=0o700)
     for name in ("a", "b", "unwanted"):
         (work / name).write_text(name)
-    pipeline.publish(work, tmp_path / "engine", ("a", "b"))
+    publishing.publish(work, tmp_path / "engine", ("a", "b"))
     assert sorted(path.name for path in (tmp_path / "engine").iterdir()) == ["a", "b"]
     assert (tmp_path / "engine").stat().st_mode & 0o500 == 0o500
     assert not work.exists()
@@ -305,7 +296,7 @@ def test_a_move_that_fails_brings_the_earlier_export_back(tmp_path: Path) -> Non
         place.mkdir()
         (place / "a").write_text(text)
     with pytest.raises(InputError, match="no such file"):
-        pipeline.publish(work, folder, ("a", "missing"))
+        publishing.publish(work, folder, ("a", "missing"))
     assert [path.name for path in folder.iterdir()] == ["a"]
     assert (folder / "a").read_text() == "old"
 

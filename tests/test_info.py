@@ -47,5 +47,5 @@ def test_what_is_none_of_these_is_refused(golden: Path, tmp_path: Path) -> None:
         info()
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
-    with pytest.raises(ManifestError, match="cannot read the manifest"):
+    with pytest.raises(ManifestError, match=r"has no manifest model\.json beside it"):
         info(plan)

@@ -111,7 +111,7 @@ def test_a_batch_of_two_sizes_is_refused(streets_onnx: Path, scene: np.ndarray) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tensorflow"}, "backend 'tensorflow' is none of: auto, openvino, onnxruntime"),
+        ({"backend": "tensorflow"}, "backend 'tensorflow' is none of: auto, tensorrt, openvino, onnxruntime"),
         ({"precision": "fp64"}, "precision 'fp64'"),
         ({"device": "tpu"}, "device 'tpu'"),
         ({"resize": "512"}, "resize '512' is none of"),
@@ -140,8 +140,11 @@ def test_a_missing_path_and_a_folder_without_a_graph_say_so(tmp_path: Path) -> N
         Segmenter.open(tmp_path / "nothing.onnx")
     with pytest.raises(EngineError, match=r"holds no model\.onnx"):
         Segmenter.open(tmp_path)
+    (tmp_path / "a.txt").write_bytes(b"x")
+    with pytest.raises(EngineError, match=r"'\.txt' is no engine"):
+        Segmenter.open(tmp_path / "a.txt")
     (tmp_path / "a.plan").write_bytes(b"x")
-    with pytest.raises(EngineError, match=r"'\.plan' is no engine"):
+    with pytest.raises(ManifestError, match=r"has no manifest a\.json beside it"):
         Segmenter.open(tmp_path / "a.plan")
 
 

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from isa_deploy.cli.build_bar import BuildBar
 from isa_deploy.cli.run import DebugOption, VersionOption, make_app, run
 from isa_deploy.errors import BackendUnavailableError, InputError
-from isa_deploy.manifest import Manifest
+from isa_deploy.export.tensorrt import PlanOptions
+from isa_deploy.manifest import ShapeRange
+
+if TYPE_CHECKING:
+    from isa_deploy.export.parity import StageComparison
+    from isa_deploy.export.pipeline import ExportResult
+    from isa_deploy.export.plan_export import PlanPlace, PlanResult, Target
+    from isa_deploy.export.precision import Precision
 
 app = make_app()
 
 MANUAL = """
-Export a trained ISANet checkpoint to a graph that is proven to equal it.
+Export a trained ISANet checkpoint to a graph that is proven to equal it, and build TensorRT plans.
 
-The checkpoint is one of mmsegmentation 0.x or 1.x, or a bare state dict; depth, widths, classes and settings
-are read from the file. The folder --out receives:
+The checkpoint (--ckpt) is one of mmsegmentation 0.x or 1.x, or a bare state dict; depth, widths, classes and
+settings are read from the file. The folder --out receives:
 
 \b
   model.onnx   uint8 frames in, uint8 labels out, everything between in the graph
@@ -30,11 +40,26 @@ are read from the file. The folder --out receives:
 
 An export that does not equal its checkpoint is not kept: only its report is, in OUT-failed.
 
+With --fp16 or --bf16, where TensorRT and a card are here, or with --plan, a plan is built too. Plans belong to
+a library version and a kind of card, so GRAPH, the model.onnx of an export made elsewhere, builds one where it
+will run; that needs neither torch nor the checkpoint:
+
+\b
+  model.plan        the engine, as trtexec and Triton also load it
+  model.json        now also: built by what, for what, of which graph
+  plan-report.html  the plan against the graph, and what it is made of
+  timing.cache      what was measured, for the next build on this card
+
+TensorRT-RTX (--target rtx) builds for cards that are not here; --compute-capability says which.
+
 \b
 Examples:
   isa-export --ckpt r101_cityscapes.pth --fp16
   isa-export --ckpt r50_ade20k.pth --out engines/ade --frames photo.jpg
   isa-export --ckpt r50_769.pth --shape 1x1025x2049
+  isa-export r101_cityscapes/model.onnx --plan
+  isa-export r101/model.onnx --plan --max-shape 4x1024x2048
+  isa-export r101/model.onnx --plan --target rtx --compute-capability 8.9
 
 A model that was trained for sliding windows keeps them: inside the graph where --shape fixes the frame,
 otherwise isa-infer cuts them.
@@ -43,18 +68,25 @@ otherwise isa-infer cuts them.
 Exit codes:
   0    exported and proven
   1    exported, and not equal to the checkpoint
-  2    it could not be exported: usage, checkpoint, frames, folder, library
+  2    it could not be exported: usage, checkpoint, frames, folder, library, card
   130  interrupted (Ctrl-C); nothing is left behind
 """
 
 
 @app.command(help=MANUAL)
 def export_command(
+    graph: Annotated[
+        Path | None,
+        typer.Argument(metavar="[GRAPH]", help="A model.onnx of isa-export, or its folder, to build a plan of."),
+    ] = None,
     ckpt: Annotated[
-        Path, typer.Option("--ckpt", help="Checkpoint of mmsegmentation 0.x or 1.x, or a bare state dict.")
-    ],
+        Path | None, typer.Option("--ckpt", help="Checkpoint of mmsegmentation 0.x or 1.x, or a bare state dict.")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write.  [default: the checkpoint's name]", metavar="DIR")
+        Path | None,
+        typer.Option(
+            "--out", help="Folder to write.  [default: the checkpoint's name, or the GRAPH's own folder]", metavar="DIR"
+        ),
     ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Float16 weights and arithmetic, for GPUs.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Bfloat16 weights and arithmetic, for GPUs.")] = False,
@@ -81,67 +113,261 @@ def export_command(
     allow_hash_mismatch: Annotated[
         bool, typer.Option("--allow-hash-mismatch", help="Only warn where the file name's hash is not the file's.")
     ] = False,
+    plan: Annotated[
+        bool | None,
+        typer.Option(
+            "--plan/--no-plan",
+            help="Build a TensorRT plan.  [default: with --fp16 and --bf16, where TensorRT and a card are here]",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME", help="What builds the plan: auto, tensorrt, rtx.")
+    ] = "auto",
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(
+            "--compute-capability",
+            metavar="X.Y",
+            help="With --target rtx: the kind of card.  [default: every card from 8.0 on]",
+        ),
+    ] = None,
+    min_shape: Annotated[
+        list[str] | None,
+        typer.Option("--min-shape", metavar="NxHxW", help="Plan: smallest frames.  Repeat the three for more ranges."),
+    ] = None,
+    opt_shape: Annotated[
+        list[str] | None,
+        typer.Option("--opt-shape", metavar="NxHxW", help="Plan: frames to be fastest for.  [default: the largest]"),
+    ] = None,
+    max_shape: Annotated[
+        list[str] | None,
+        typer.Option("--max-shape", metavar="NxHxW", help="Plan: largest frames.  [default: the model's test scale]"),
+    ] = None,
+    workspace: Annotated[
+        int | None,
+        typer.Option("--workspace", metavar="MIB", min=1, help="Plan: most scratch memory of a layer.  [default: all]"),
+    ] = None,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="Plan: for every card from Ampere on; slower.")
+    ] = False,
+    version_compatible: Annotated[
+        bool,
+        typer.Option(
+            "--version-compatible",
+            help="Plan: for later TensorRT versions too. It then carries code for the host, which whoever opens it has "
+            "to allow.",
+        ),
+    ] = False,
+    device: Annotated[int, typer.Option("--device", metavar="N", min=0, help="Plan: number of the card.")] = 0,
     debug: DebugOption = False,
     version: VersionOption = False,
 ) -> None:
     if fp16 and bf16:
         raise InputError("--fp16 and --bf16 exclude each other; give one")
-    missing = [name for name in ("torch", "onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BackendUnavailableError(f"{', '.join(missing)} not installed; pip install 'isa-deploy[export]'")
-    from isa_deploy.export.pipeline import export
+    if (graph is None) == (ckpt is None):
+        raise InputError("give either --ckpt CHECKPOINT, to export it, or GRAPH, to build its plan")
+    ranges = shape_ranges(min_shape or [], opt_shape or [], max_shape or [])
+    options = PlanOptions(
+        profiles=ranges,
+        workspace_bytes=None if workspace is None else workspace << 20,
+        hardware_compatible=hardware_compatible,
+        version_compatible=version_compatible,
+        compute_capability=None if compute_capability is None else parse_capability(compute_capability),
+    )
+    if options != PlanOptions() or target != "auto":
+        if plan is False:
+            raise InputError("--no-plan and options of the plan exclude each other; leave one out")
+        plan = True
+    precision: Precision = "fp16" if fp16 else "bf16" if bf16 else "fp32"
+    with BuildBar(Console(stderr=True)) as bar:
+        work = PlanWork(parse_target(target), device, options, tuple(frames or ()), min_agreement, bar)
+        if graph is not None:
+            refuse_checkpoint_options(precision, shape, confidence, plan)
+            planned: PlanResult | None = work.build(find_graph(graph), out, work.place())
+        else:
+            assert ckpt is not None
+            missing = [name for name in ("torch", "onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+            if missing:
+                raise BackendUnavailableError(f"{', '.join(missing)} not installed; pip install 'isa-deploy[export]'")
+            # a plan that cannot be had is said before minutes of tracing
+            place = work.place() if plan else work.place_if_any() if plan is None and precision != "fp32" else None
+            from isa_deploy.export.pipeline import export
 
-    console = Console(stderr=True)
+            result = export(
+                ckpt,
+                out,
+                precision=precision,
+                shape_nhw=parse_shape(shape),
+                confidence=confidence,
+                frames=frames or (),
+                min_agreement=min_agreement,
+                allow_hash_mismatch=allow_hash_mismatch,
+                progress=bar.step,
+            )
+            bar.pause()
+            tell_export(result)
+            planned = None if place is None else work.build(result.onnx, None, place)
+    if planned is not None:
+        tell_plan(planned)
+    elif work.missing:
+        again = shlex.join(["isa-export", str(result.onnx), "--plan"])
+        typer.echo(f"plan:   none, {work.missing}; where TensorRT and a card are: {again}")
 
-    with console.status("reading the checkpoint") as status:
 
-        def progress(line: str) -> None:
-            if console.is_terminal:
-                status.update(line)
-            else:
-                typer.echo(line, err=True)
-
-        result = export(
-            ckpt,
-            out,
-            precision="fp16" if fp16 else "bf16" if bf16 else "fp32",
-            shape_nhw=parse_shape(shape),
-            confidence=confidence,
-            frames=frames or (),
-            min_agreement=min_agreement,
-            allow_hash_mismatch=allow_hash_mismatch,
-            progress=progress,
+def refuse_checkpoint_options(precision: str, shape: str | None, confidence: bool, plan: bool | None) -> None:
+    """Raise :class:`InputError` for options that a GRAPH has no use for."""
+    if precision != "fp32" or shape is not None or confidence:
+        raise InputError(
+            "--fp16, --bf16, --shape and --confidence belong to --ckpt: a GRAPH is what it was exported as; export it "
+            "again for another"
         )
+    if plan is False:
+        raise InputError("--no-plan with a GRAPH leaves nothing to do; leave it out")
+
+
+class PlanWork:
+    """What the user wants of a plan."""
+
+    def __init__(
+        self,
+        target: Target,
+        device: int,
+        options: PlanOptions,
+        frames: tuple[Path, ...],
+        min_agreement: float | None,
+        bar: BuildBar,
+    ) -> None:
+        self._target = target
+        self._device = device
+        self._options = options
+        self._frames = frames
+        self._min_agreement = min_agreement
+        self._bar = bar
+        self.missing = ""
+
+    def place(self) -> PlanPlace:
+        """The library and the card.  Raises :class:`BackendUnavailableError` where one is missing."""
+        from isa_deploy.export.plan_export import find_place
+
+        return find_place(self._target, self._device, self._options.compute_capability)
+
+    def place_if_any(self) -> PlanPlace | None:
+        """:meth:`place` where TensorRT and a card are here; None otherwise, and :attr:`missing` says what is."""
+        try:
+            place = self.place()
+        except BackendUnavailableError as error:
+            self.missing = str(error).partition(";")[0]
+            return None
+        if place.cuda is None:
+            self.missing = "this machine has no card that CUDA sees"
+            return None
+        return place
+
+    def build(self, graph: Path, out: Path | None, place: PlanPlace) -> PlanResult:
+        """Build the plan of a graph, and prove it where the card is here."""
+        from isa_deploy.export.plan_export import export_plan
+
+        return export_plan(
+            graph,
+            out,
+            place=place,
+            options=self._options,
+            frames=self._frames,
+            min_agreement=self._min_agreement,
+            progress=self._bar.step,
+            build_progress=self._bar.part,
+        )
+
+
+def find_graph(path: Path) -> Path:
+    """The ONNX file that an argument means.  Raises :class:`InputError` where it is none."""
+    graph = path / "model.onnx" if path.is_dir() else path
+    if graph.suffix != ".onnx" or not graph.is_file():
+        raise InputError(f"{path}: no graph to build a plan of; give a model.onnx of isa-export, or its folder")
+    return graph
+
+
+def tell_export(result: ExportResult) -> None:
+    """What was exported, and how it compares."""
     for assumption in result.assumptions:
         typer.echo(f"assumed: {assumption}")
-    for each in result.report.comparisons:
-        typer.echo(
-            f"{each.stage} on {each.frame}: {each.label_agreement:.4%} of the labels equal the checkpoint's"
-            + ("" if each.gated else " (for information)")
-        )
+    tell_comparisons(result.report.comparisons, "the checkpoint's")
     for stage, reason in result.report.skipped.items():
         typer.echo(f"not run: {stage} ({reason})")
     typer.echo(f"graph:  {result.onnx}")
     typer.echo(f"report: {result.folder / 'report.html'}")
-    if fp16 or bf16:
-        typer.echo(f"TensorRT plan: on the machine with the GPU, {plan_command(result.onnx, result.manifest)}")
 
 
-def plan_command(onnx: Path, manifest: Manifest) -> str:
-    """The line that builds a TensorRT plan.  A free dimension needs its range, or trtexec fixes it to 1."""
-    parts = ["trtexec", f"--onnx={onnx}", "--stronglyTyped", f"--saveEngine={onnx.with_name('model.plan')}"]
-    n, h, w = manifest.input.shape_nhw
-    if None in (n, h, w):
-        height, width = 1024, 2048
-        if manifest.inference.crop_hw is not None:
-            height, width = manifest.inference.crop_hw
-        elif manifest.input.resize is not None:
-            width, height = manifest.input.resize.scale_wh
-        name, height, width, batch = manifest.input.name, h or height, w or width, n or 1
-        smallest = f"{batch}x{h or max(height // 4, 1)}x{w or max(width // 4, 1)}x3"
-        largest = f"{batch}x{height}x{width}x3"
-        parts += [f"--minShapes={name}:{smallest}", f"--optShapes={name}:{largest}", f"--maxShapes={name}:{largest}"]
-    return shlex.join(parts)
+def tell_plan(result: PlanResult) -> None:
+    """What was built, and how it compares."""
+    report = result.report
+    if report.proof is not None:
+        tell_comparisons(report.proof.comparisons, f"those of {report.source}")
+    if report.not_run is not None:
+        typer.echo(f"not run: the plan ({report.not_run})")
+    for warning in report.warnings:
+        typer.echo(f"isa-export: warning: {warning}", err=True)
+    typer.echo(f"plan:   {result.plan} ({report.plan_bytes / 1e6:.1f} MB, built in {report.build_seconds:.0f} s)")
+    typer.echo(f"report: {result.plan.with_name('plan-report.html')}")
+
+
+def tell_comparisons(comparisons: Sequence[StageComparison], whose: str) -> None:
+    """A line for each stage and frame."""
+    for each in comparisons:
+        typer.echo(
+            f"{each.stage} on {each.frame}: {each.label_agreement:.4%} of the labels equal {whose}"
+            + ("" if each.gated else " (for information)")
+        )
+
+
+def shape_ranges(least: list[str], best: list[str], most: list[str]) -> tuple[ShapeRange, ...]:
+    """The ranges that ``--min-shape``, ``--opt-shape`` and ``--max-shape`` give, one for each time they stand there.
+
+    What is left out of all is the largest for the best, and 1 frame of a quarter a side for the smallest.
+    Raises :class:`InputError` where they do not pair up, or are no range.
+    """
+    from isa_deploy.export.plan_profiles import make_range
+
+    if not most:
+        if least or best:
+            raise InputError("--min-shape and --opt-shape need --max-shape beside them; give it too")
+        return ()
+    if any(given and len(given) != len(most) for given in (least, best)):
+        raise InputError(
+            f"{len(least)} --min-shape, {len(best)} --opt-shape and {len(most)} --max-shape do not pair up; give each "
+            "as often, or not at all"
+        )
+    ranges = []
+    for index, text in enumerate(most):
+        largest = full_shape(text)
+        n, h, w = largest
+        smallest = full_shape(least[index]) if least else (1, max(h // 4, 1), max(w // 4, 1))
+        ranges.append(make_range(smallest, full_shape(best[index]) if best else (n, h, w), largest))
+    return tuple(ranges)
+
+
+def full_shape(text: str) -> tuple[int, int, int]:
+    """``NxHxW`` as three numbers.  Raises :class:`InputError` for anything else."""
+    n, h, w = parse_shape(text)
+    assert n is not None and h is not None and w is not None  # noqa: PT018  parse_shape frees all or none
+    return n, h, w
+
+
+def parse_target(text: str) -> Target:
+    """A target's name.  Raises :class:`InputError` for anything else."""
+    targets: dict[str, Target] = {"auto": "auto", "tensorrt": "tensorrt", "rtx": "rtx"}
+    if text not in targets:
+        raise InputError(f"target '{text}' is none of: {', '.join(targets)}")
+    return targets[text]
+
+
+def parse_capability(text: str) -> str:
+    """``8.9``, or ``89`` as NVIDIA also writes it, as "8.9".  Raises :class:`InputError` for anything else."""
+    match = re.fullmatch(r"(\d{1,2})\.?(\d)", text)
+    if match is None:
+        raise InputError(f"compute capability '{text}' is not MAJOR.MINOR; give for example 8.9")
+    return f"{match[1]}.{match[2]}"
 
 
 def parse_shape(text: str | None) -> tuple[int | None, int | None, int | None]:

@@ -41,6 +41,7 @@ Examples:
   isa-infer drive.mp4 --engine engines/r50_cityscapes --out done --mask
   isa-infer photos 'more/**/*.png' --engine model.onnx --labels --stats
   isa-infer big.png --engine model.onnx --resize none --legend
+  isa-infer drive.mp4 --engine model.plan
 
 \b
 Exit codes:
@@ -58,7 +59,8 @@ def infer(
         list[str], typer.Argument(metavar="INPUT", help="Image, folder of images, video or quoted glob.")
     ],
     engine: Annotated[
-        Path, typer.Option("--engine", metavar="PATH", help="What isa-export wrote: its folder, or model.onnx.")
+        Path,
+        typer.Option("--engine", metavar="PATH", help="What isa-export wrote: its folder, model.onnx or model.plan."),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the results; made if missing.")] = Path(
         "isa-out"
@@ -82,7 +84,9 @@ def infer(
     backend: Annotated[
         str,
         typer.Option(
-            "--backend", metavar="NAME", help="Library that runs the engine: auto (the fastest), openvino, onnxruntime."
+            "--backend",
+            metavar="NAME",
+            help="Library that runs the engine: auto (the fastest), tensorrt, openvino, onnxruntime.",
         ),
     ] = "auto",
     precision: Annotated[
@@ -94,6 +98,12 @@ def infer(
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="Where it runs: auto, cpu, cuda, or a GPU's number.")
     ] = "auto",
+    allow_engine_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-engine-code", help="Open a version-compatible plan, which runs code of its own on this machine."
+        ),
+    ] = False,
     debug: DebugOption = False,
     version: VersionOption = False,
 ) -> None:
@@ -117,7 +127,14 @@ def infer(
     try:
         with ExitStack() as stack:
             segmenter = stack.enter_context(
-                Segmenter.open(engine, backend=backend, device=device, precision=precision, resize=resize)
+                Segmenter.open(
+                    engine,
+                    backend=backend,
+                    device=device,
+                    precision=precision,
+                    resize=resize,
+                    allow_engine_code=allow_engine_code,
+                )
             )
             wanted = products(segmenter.manifest.classes, alpha, legend=legend, mask=mask, labels=labels)
             refuse_overwriting(sources, wanted, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from isa_deploy.cli.run import one_line
 from isa_deploy.cli.sources import Source
 from isa_deploy.errors import InputError
 from isa_deploy.runtime.images import read_image, write_png
-from isa_deploy.runtime.segmenter import Segmenter
-from isa_deploy.runtime.video import VideoReader
+from isa_deploy.runtime.segmenter import PendingLabels, Segmenter
+from isa_deploy.runtime.video import VideoFrame, VideoReader
 
 __all__ = ["Inference", "Tally"]
 
 UInt8 = npt.NDArray[np.uint8]
+
+FRAMES_AHEAD = 1
 
 
 @dataclass
@@ -122,10 +125,22 @@ class Inference:
         frames = 0
         with reader, ExitStack() as stack:
             sinks = [stack.enter_context(open_sink(product, source, reader, self.out)) for product in self.products]
-            for frame in reader:
+            # a frame is given to the engine before the last one's labels are drawn: a GPU works meanwhile
+            under_way: deque[tuple[VideoFrame, PendingLabels]] = deque()
+            source_frames = iter(reader)
+            while True:
                 self.interruption.check()
+                following = next(source_frames, None)
+                if following is not None:
+                    with _input_errors():
+                        under_way.append((following, self._submit(following.frame_hwc)))
+                    if len(under_way) <= FRAMES_AHEAD:
+                        continue
+                if not under_way:
+                    break
+                frame, pending = under_way.popleft()
                 with _input_errors():
-                    labels_hw = self._segment(frame.frame_hwc)
+                    labels_hw = self._labels(pending)
                 for product, sink in zip(self.products, sinks, strict=True):
                     sink.write(product.draw(frame.frame_hwc, labels_hw), frame)
                 if self.stats is not None:
@@ -140,10 +155,19 @@ class Inference:
             )
 
     def _segment(self, frame_hwc: UInt8) -> UInt8:
+        return self._labels(self._submit(frame_hwc))
+
+    def _submit(self, frame_hwc: UInt8) -> PendingLabels:
         if self.segmenter.manifest.input.colour_order == "RGB":
             frame_hwc = np.asarray(cv2.cvtColor(frame_hwc, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         begun = time.perf_counter()
-        labels_hw = self.segmenter.segment(frame_hwc)
+        pending = self.segmenter.submit(frame_hwc)
+        self.tally.engine_s += time.perf_counter() - begun
+        return pending
+
+    def _labels(self, pending: PendingLabels) -> UInt8:
+        begun = time.perf_counter()
+        labels_hw = pending.result()
         self.tally.engine_s += time.perf_counter() - begun
         self.tally.frames += 1
         return labels_hw

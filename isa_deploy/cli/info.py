@@ -11,19 +11,24 @@ import typer
 
 from isa_deploy.cli.run import DebugOption, VersionOption, make_app, run
 from isa_deploy.errors import BackendUnavailableError, InputError
-from isa_deploy.manifest import MANIFEST_FILE, Manifest, read_manifest
+from isa_deploy.manifest import MANIFEST_FILE, EngineSpec, Manifest, read_manifest
+from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
+from isa_deploy.runtime.opening import ONNX_FILE, find_engine
+from isa_deploy.runtime.plan import PLAN_FILE, PLAN_SUFFIXES, plan_manifest
 
 __all__ = ["app", "main"]
 
 app = make_app()
 
 MANUAL = """
-Say what a file is: a checkpoint (.pth), a graph (.onnx), a manifest (model.json) or an artefact folder.
+Say what a file is: a checkpoint (.pth), a graph (.onnx), a plan (.plan), a manifest (model.json) or an
+artefact folder.
 
 \b
 Examples:
   isa-info r50_cityscapes.pth
   isa-info engines/r50_cityscapes
+  isa-info engines/r50_cityscapes/model.plan
   isa-info --models
 
 \b
@@ -32,12 +37,12 @@ Exit codes:
   2    it could not, and a line says why
 """
 
-ENGINE_SUFFIXES = (".onnx", ".plan", ".engine")
-
 
 @app.command(help=MANUAL)
 def info(
-    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Checkpoint, graph, manifest or folder.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Checkpoint, graph, plan, manifest or folder.")
+    ] = None,
     models: Annotated[bool, typer.Option("--models", help="List the 16 published checkpoints.")] = False,
     debug: DebugOption = False,
     version: VersionOption = False,
@@ -46,7 +51,7 @@ def info(
         print_models()
     elif file is None:
         raise InputError("nothing to look at; give a FILE, or --models")
-    elif file.is_dir() or file.suffix in (*ENGINE_SUFFIXES, ".json"):
+    elif file.is_dir() or file.suffix in (".onnx", *PLAN_SUFFIXES, ".json"):
         print_manifest(find_manifest(file))
         print_proof(file if file.is_dir() else file.parent)
     else:
@@ -55,17 +60,14 @@ def info(
 
 def find_manifest(file: Path) -> Manifest:
     """The manifest of an engine file, a folder or a ``model.json``."""
-    if file.suffix in (".plan", ".engine"):
+    if file.suffix in PLAN_SUFFIXES:
         if not file.is_file():
-            raise InputError(f"{file}: no such file; give the plan that was built beside its {MANIFEST_FILE}")
-        return read_manifest(file.with_name(MANIFEST_FILE))
-    if file.is_dir() and not (file / "model.onnx").is_file():
+            raise InputError(f"{file}: no such file; give a plan with its manifest beside it")
+        return plan_manifest(file)
+    if file.is_dir() and ((file / PLAN_FILE).is_file() or not (file / ONNX_FILE).is_file()):
         return read_manifest(file / MANIFEST_FILE)
     if file.suffix == ".json":
         return read_manifest(file)
-    from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
-    from isa_deploy.runtime.opening import find_engine
-
     return read_onnx_manifest(find_engine(file))
 
 
@@ -109,9 +111,29 @@ def print_manifest(manifest: Manifest) -> None:
         ("classes", f"{len(manifest.classes.names)}: {', '.join(manifest.classes.names)}"),
     ]
     if manifest.engine is not None:
-        engine = manifest.engine
-        rows.append(("engine", f"{engine.builder} {engine.builder_version}, for {engine.compute_capability}"))
+        rows += engine_rows(manifest.engine)
     print_table(rows)
+
+
+def engine_rows(engine: EngineSpec) -> list[tuple[str, str]]:
+    """A plan in words."""
+    card = engine.compute_capability
+    cards = f"compute capability {card}"
+    if card is None or engine.hardware_compatible:
+        cards = "every card from compute capability 8.0 on"
+    versions = "that version and later ones" if engine.version_compatible else "that version"
+    rows = [
+        ("engine", f"{engine.builder} {engine.builder_version}, for {versions} and {cards}"),
+        ("plan sha256", engine.plan_sha256),
+        ("of graph", engine.onnx_sha256),
+    ]
+    rows += [("plan takes", f"{each} (batch x height x width)") for each in engine.profiles]
+    if engine.layer_precisions:
+        counts = ", ".join(f"{count} {name}" for name, count in engine.layer_precisions.items())
+        rows.append(("layers", f"by what they write: {counts}"))
+    if engine.version_compatible:
+        rows.append(("code", "carries code for the host; opening it needs --allow-engine-code"))
+    return rows
 
 
 def print_proof(folder: Path) -> None:

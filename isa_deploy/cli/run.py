@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from typing import Annotated, NoReturn
 
 import typer
@@ -47,6 +48,11 @@ def run(app: typer.Typer, program: str) -> NoReturn:
     debug = "--debug" in sys.argv[1:]
     # what kill, timeout and docker stop send ends like Ctrl-C: with nothing half-written left behind
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    warnings.showwarning = show_warning
     try:
         app(prog_name=program)
         code: int | str | None = 0

@@ -14,11 +14,20 @@ import numpy.typing as npt
 
 from isa_deploy import __version__
 from isa_deploy.errors import BackendUnavailableError
-from isa_deploy.export.reference import Reference, ReferenceAnswer
+from isa_deploy.export.answer import AnswerSource, ReferenceAnswer
 from isa_deploy.manifest import Manifest
 from isa_deploy.runtime.segmenter import Segmenter
 
-__all__ = ["AGREEMENT", "FramePictures", "ParityReport", "StageComparison", "compare_labels", "prove"]
+__all__ = [
+    "AGREEMENT",
+    "FramePictures",
+    "ParityReport",
+    "Stage",
+    "StageComparison",
+    "compare_labels",
+    "prove",
+    "prove_stages",
+]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -125,7 +134,7 @@ def compare_labels(labels_hw: UInt8, reference_hw: UInt8, names: Sequence[str]) 
 
 
 def prove(
-    reference: Reference,
+    source: AnswerSource,
     onnx_path: Path,
     manifest: Manifest,
     frames: Sequence[tuple[str, UInt8]],
@@ -138,17 +147,31 @@ def prove(
     told each stage in a line.  The report says whether the export
     passed; this function does not raise where it did not.
     """
+    skipped: dict[str, str] = {}
+    wanted = stages(onnx_path, manifest, skipped)
+    return prove_stages(source, wanted, skipped, manifest, frames, min_agreement, progress)
+
+
+def prove_stages(
+    source: AnswerSource,
+    wanted: Sequence[Stage],
+    skipped: dict[str, str],
+    manifest: Manifest,
+    frames: Sequence[tuple[str, UInt8]],
+    min_agreement: float | None,
+    progress: Callable[[str], None],
+) -> tuple[ParityReport, list[FramePictures]]:
+    """:func:`prove` for stages of the caller's own; ``skipped`` gets those that cannot be run here."""
     answers = []
     for name, frame in frames:
-        progress(f"proof: checkpoint in torch, {name} at {frame.shape[0]}x{frame.shape[1]}")
-        answers.append(reference.answer(frame, (frame.shape[0], frame.shape[1])))
+        progress(f"proof: {source.name}, {name} at {frame.shape[0]}x{frame.shape[1]}")
+        answers.append(source.answer(frame, (frame.shape[0], frame.shape[1])))
     threshold = AGREEMENT[manifest.precision] if min_agreement is None else min_agreement
     runs: list[StageRun] = []
-    skipped: dict[str, str] = {}
     pictures = [
         FramePictures(name, frame, answer.labels_hw, {}) for (name, frame), answer in zip(frames, answers, strict=True)
     ]
-    for stage in stages(onnx_path, manifest, skipped):
+    for stage in wanted:
         try:
             segmenter = stage.open()
         except BackendUnavailableError as error:
@@ -162,8 +185,8 @@ def prove(
                 picture.stage_labels_hw[stage.name] = run.labels_hw
     tolerance = LOGITS_TOLERANCE
     if manifest.precision == "fp32" and any(r.stage.gated and r.logits_max_abs > tolerance for r in runs):
-        progress("proof: the logits differ by more than usual; asking torch how exact float32 is on this checkpoint")
-        noise = max(reference.noise(frame, (frame.shape[0], frame.shape[1])) for _, frame in frames)
+        progress("proof: the logits differ by more than usual; asking how exact float32 is on this model")
+        noise = max(source.noise(frame, (frame.shape[0], frame.shape[1])) for _, frame in frames)
         tolerance = max(tolerance, NOISE_FACTOR * noise)
     margin = 2 * tolerance
     names = manifest.classes.names
@@ -291,16 +314,13 @@ def judge(
 
 def environment() -> dict[str, str]:
     """The versions and the processor that the proof was made with."""
-    import torch
-
     found = {
         "isa-deploy": __version__,
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
         "processor": processor_name(),
-        "torch": torch.__version__,
     }
-    for name in ("onnx", "onnxruntime", "openvino"):
+    for name in ("torch", "onnx", "onnxruntime", "openvino"):
         try:
             found[name] = __import__(name).__version__
         except ImportError:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from isa_deploy.errors import ExportError, InputError, ParityError
+from isa_deploy.errors import ExportError, ParityError
 from isa_deploy.export.graph import Normalisation, build_graph
 from isa_deploy.export.onnx import ShapeNHW, save_onnx, trace
 from isa_deploy.export.parity import ParityReport, prove
 from isa_deploy.export.precision import Precision
+from isa_deploy.export.proof_frames import proof_frames
+from isa_deploy.export.publishing import REPORT_FILES, failed_folder, forget_failure, publish
 from isa_deploy.export.reference import Reference
 from isa_deploy.export.report import write_report
 from isa_deploy.files import make_folder, os_errors
@@ -32,21 +30,15 @@ from isa_deploy.manifest import (
 )
 from isa_deploy.models.checkpoint import Checkpoint, build_network, read_checkpoint
 from isa_deploy.runtime.datasets import dataset_palette, distinct_palette
-from isa_deploy.runtime.images import read_image
 from isa_deploy.runtime.opening import ONNX_FILE
-from isa_deploy.runtime.preprocess import ResizeRule, network_size, resize_frame
 from isa_deploy.runtime.tiling import WindowGrid, slide_grid
 
-__all__ = ["ONNX_FILE", "ExportResult", "bundled_frames", "export", "make_manifest"]
+__all__ = ["ONNX_FILE", "ExportResult", "export", "make_manifest"]
 
-REPORT_FILES = ("report.json", "report.html")
 FIXED_SLIDE_FLOATS = 64 * 1024 * 1024
 FIXED_SLIDE_WINDOWS = 256
 """Largest matrices and most windows that a fixed slide graph may hold; 1025 x 2049 in windows of 769 takes
 8 windows and 1.0 million floats."""
-
-PROOF_FLOATS = 1 << 29
-"""The reference holds maps of the frame's size for every class: at most this many floats, 2 GiB."""
 
 
 @dataclass(frozen=True)
@@ -131,57 +123,6 @@ def export(
     return ExportResult(folder, folder / ONNX_FILE, manifest, report, checkpoint.assumptions)
 
 
-def publish(work: Path, folder: Path, names: Sequence[str]) -> None:
-    """Move finished files from a work folder beside ``folder`` into it, all or none.
-
-    A new folder appears in one step; in an existing one the files of an earlier export come back where a
-    later move fails.  Raises :class:`InputError` where the system refuses.
-    """
-    with os_errors(folder, "write the export"):
-        if not folder.exists():
-            for path in work.iterdir():
-                if path.name not in names:
-                    path.unlink()
-            work.chmod(0o777 & ~current_umask())  # a temporary folder is its maker's alone
-            work.rename(folder)
-            return
-        earlier = Path(tempfile.mkdtemp(prefix="earlier-", dir=work))
-        moved: list[str] = []
-        try:
-            for name in names:
-                if (folder / name).exists():
-                    (folder / name).rename(earlier / name)
-                moved.append(name)
-                (work / name).rename(folder / name)
-        except BaseException:
-            for name in moved:
-                (folder / name).unlink(missing_ok=True)
-                if (earlier / name).exists():
-                    (earlier / name).rename(folder / name)
-            raise
-
-
-def current_umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def forget_failure(folder: Path) -> None:
-    """Remove the report of an earlier export to ``folder`` that failed, now that one has passed."""
-    failed = failed_folder(folder)
-    for name in REPORT_FILES:
-        (failed / name).unlink(missing_ok=True)
-    if failed.is_dir() and not any(failed.iterdir()):
-        failed.rmdir()
-
-
-def failed_folder(folder: Path) -> Path:
-    """Where the report of an export goes that does not equal its checkpoint."""
-    return folder.parent / f"{folder.resolve().name}-failed"
-
-
 def make_manifest(checkpoint: Checkpoint, precision: Precision, shape_nhw: ShapeNHW, confidence: bool) -> Manifest:
     """The manifest of an export.  Raises :class:`ExportError` for a shape that the model cannot have."""
     if (shape_nhw[1] is None) != (shape_nhw[2] is None):
@@ -263,39 +204,3 @@ def fixed_windows(manifest: Manifest) -> WindowGrid | None:
     assert inference.crop_hw is not None
     assert inference.stride_hw is not None
     return slide_grid(manifest.frame_hw, inference.crop_hw, inference.stride_hw)
-
-
-def proof_frames(frames: Sequence[str | Path], manifest: Manifest) -> list[tuple[str, npt.NDArray[np.uint8]]]:
-    """The pictures to prove on, at the size that the network is shown: the user's, or the bundled ones.
-
-    The user's come to the model's test scale.  The bundled ones stay as they are: they are small, and one
-    has sides that are no multiple of 8, so that the padding, the cropping and the resize are all proven
-    without minutes of waiting.  Where the graph takes one size only, all come to that.  A slide model whose
-    windows the runtime cuts is proven on a single window too, which shows the graph's own labels.
-    Raises :class:`InputError` for a picture that cannot be read or is too large.
-    """
-    rule: ResizeRule = manifest.frame_hw or ("test" if frames else "none")
-    named = [(Path(frame).name, read_image(Path(frame))) for frame in frames] if frames else bundled_frames()
-    shown = []
-    for name, frame in named:
-        size = network_size((frame.shape[0], frame.shape[1]), rule, manifest.input.resize)
-        if size[0] * size[1] * len(manifest.classes.names) > PROOF_FLOATS:
-            raise InputError(
-                f"{name}: {size[0]}x{size[1]} pixels in {len(manifest.classes.names)} classes are too many to prove; "
-                "give a smaller picture to --frames"
-            )
-        shown.append((name, resize_frame(frame, size)))
-    crop = manifest.inference.crop_hw
-    if crop is not None and not manifest.inference.windows_in_graph:
-        name, frame = shown[0]
-        shown.append((f"{name}, one window", np.ascontiguousarray(frame[: crop[0], : crop[1]])))
-    return shown
-
-
-def bundled_frames() -> list[tuple[str, npt.NDArray[np.uint8]]]:
-    """The drawn street scenes that ship with the package, BGR."""
-    folder = Path(__file__).parent / "frames"
-    found = [(path.name, read_image(path)) for path in sorted(folder.glob("*.jpg"))]
-    if not found:
-        raise InputError(f"{folder}: the bundled frames are missing; install isa-deploy again, or give --frames")
-    return found

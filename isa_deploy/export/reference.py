@@ -14,27 +14,13 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
+from isa_deploy.export.answer import ReferenceAnswer
 from isa_deploy.models.checkpoint import Checkpoint
 from isa_deploy.models.isanet import ISANet
 from isa_deploy.runtime.preprocess import resize_frame
 from isa_deploy.runtime.tiling import slide_grid
 
-__all__ = ["Reference", "ReferenceAnswer", "normalised"]
-
-
-@dataclass(frozen=True)
-class ReferenceAnswer:
-    """The checkpoint's answer for one frame.
-
-    ``labels_hw``: uint8 at the frame's size.  ``margin_hw``: float32, by how much the best logit there
-    exceeds the second.  ``confidence_hw``: float32, the winning class's softmax.  ``logits``: float32 logits
-    at the head's stride, windows x C x h x w.
-    """
-
-    labels_hw: npt.NDArray[np.uint8]
-    margin_hw: npt.NDArray[np.float32]
-    confidence_hw: npt.NDArray[np.float32]
-    logits: npt.NDArray[np.float32]
+__all__ = ["Reference", "normalised"]
 
 
 def normalised(frame_hwc: npt.NDArray[np.uint8], checkpoint: Checkpoint) -> torch.Tensor:
@@ -61,6 +47,7 @@ class Reference:
 
     network: ISANet
     checkpoint: Checkpoint
+    name: str = "the checkpoint in torch"
 
     def full_logits(
         self, frame_hwc: npt.NDArray[np.uint8], size_hw: tuple[int, int]

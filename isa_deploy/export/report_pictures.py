@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from isa_deploy.errors import ExportError
 from isa_deploy.export.parity import FramePictures
+from isa_deploy.export.report_words import THE_CHECKPOINT, Sides
 from isa_deploy.runtime.palette import PaletteRGB, overlay
 
 __all__ = ["Figure", "FrameFigures", "frame_figures"]
@@ -49,17 +50,19 @@ class FrameFigures:
     figures: tuple[Figure, ...]
 
 
-def frame_figures(pictures: Sequence[FramePictures], palette_rgb: PaletteRGB, stage: str | None) -> list[FrameFigures]:
+def frame_figures(
+    pictures: Sequence[FramePictures], palette_rgb: PaletteRGB, stage: str | None, sides: Sides = THE_CHECKPOINT
+) -> list[FrameFigures]:
     """The frames with their overlays and differences, as many as the page has room for.
 
-    For each: the frame, the checkpoint's labels over it, those of ``stage`` over it, and where these two
+    For each: the frame, the yardstick's labels over it, those of ``stage`` over it, and where these two
     differ; for any other stage that differs anywhere, where it does.  Where there are too many frames for
     the page, those that differ most are kept; their order is that of ``pictures``.
     """
     room = MAX_CHARACTERS
     kept: dict[int, FrameFigures] = {}
     for number in sorted(range(len(pictures)), key=lambda number: -_most_differing(pictures[number])):
-        made = _figures(pictures[number], palette_rgb, stage)
+        made = _figures(pictures[number], palette_rgb, stage, sides)
         room -= sum(len(figure.uri) for figure in made.figures)
         if room < 0:
             break
@@ -76,7 +79,7 @@ def _differing(picture: FramePictures, stage: str) -> npt.NDArray[np.bool_]:
     return differing
 
 
-def _figures(picture: FramePictures, palette_rgb: PaletteRGB, stage: str | None) -> FrameFigures:
+def _figures(picture: FramePictures, palette_rgb: PaletteRGB, stage: str | None, sides: Sides) -> FrameFigures:
     height, width = picture.reference_hw.shape
     size_wh = _small_wh(height, width)
     frame = _resized(picture.frame_hwc, size_wh, cv2.INTER_AREA)
@@ -88,37 +91,37 @@ def _figures(picture: FramePictures, palette_rgb: PaletteRGB, stage: str | None)
         _figure(frame, "The frame", f"The frame {picture.frame}"),
         _figure(
             over_frame(picture.reference_hw),
-            "The checkpoint’s labels (torch, float32)",
-            f"The frame {picture.frame} with the checkpoint's labels in colour over it",
+            f"{sides.yardstick[:1].upper()}{sides.yardstick[1:]}’s labels ({sides.engine})",
+            f"The frame {picture.frame} with {sides.yardstick}'s labels in colour over it",
         ),
     ]
     if stage in picture.stage_labels_hw:
         figures.append(
             _figure(
                 over_frame(picture.stage_labels_hw[stage]),
-                f"The export’s labels ({stage})",
+                f"The {sides.subject}’s labels ({stage})",
                 f"The frame {picture.frame} with the labels of {stage} in colour over it",
             )
         )
     # the stage that is shown first, the others in their order
     for each in sorted(picture.stage_labels_hw, key=lambda name: name != stage):
         differing = _differing(picture, each)
-        count = int(differing.sum())
-        if count or each == stage:
-            figures.append(_difference_figure(frame, differing, count, each, picture.frame))
+        if each == stage or differing.any():
+            figures.append(_difference_figure(frame, differing, each, picture.frame, sides))
     return FrameFigures(picture.frame, height, width, tuple(figures))
 
 
 def _difference_figure(
-    small_hwc: UInt8, differing_hw: npt.NDArray[np.bool_], count: int, stage: str, frame: str
+    small_hwc: UInt8, differing_hw: npt.NDArray[np.bool_], stage: str, frame: str, sides: Sides
 ) -> Figure:
+    count = int(differing_hw.sum())
     if count:
         where = "1 pixel differs" if count == 1 else f"{count:,} pixels differ"
         caption = f"Where {stage} differs: {where}, yellow, drawn larger than life"
-        alt = f"{where} between the checkpoint and {stage} on {frame}, highlighted on the dimmed frame"
+        alt = f"{where} between {sides.yardstick} and {stage} on {frame}, highlighted on the dimmed frame"
     else:
         caption = f"Where {stage} differs: nowhere"
-        alt = f"No pixel differs between the checkpoint and {stage} on {frame}: the dimmed frame alone"
+        alt = f"No pixel differs between {sides.yardstick} and {stage} on {frame}: the dimmed frame alone"
     return _figure(_highlighted(small_hwc, differing_hw), caption, alt)
 
 

@@ -10,7 +10,35 @@ from dataclasses import dataclass
 from isa_deploy.export.parity import AGREEMENT, FramePictures, ParityReport, StageComparison, judge
 from isa_deploy.manifest import Manifest
 
-__all__ = ["Verdict", "failed", "figure", "model_facts", "percent", "remade_command", "verdict"]
+__all__ = [
+    "THE_CHECKPOINT",
+    "Sides",
+    "Verdict",
+    "failed",
+    "figure",
+    "model_facts",
+    "percent",
+    "remade_command",
+    "verdict",
+]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Who is compared with whom: the "export" with "the checkpoint" in "torch, float32"."""
+
+    subject: str
+    yardstick: str
+    engine: str
+
+    @property
+    def yardstick_named(self) -> str:
+        """The yardstick with the engine that gave its answers."""
+        return f"{self.yardstick} in {self.engine}"
+
+
+THE_CHECKPOINT = Sides(subject="export", yardstick="the checkpoint", engine="torch, float32")
+"""What an export is held to."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from isa_deploy.runtime.resample import AxisMap, Index
 
-__all__ = ["LogitsGrid", "labels_from_logits", "labels_from_softmax_mean"]
+__all__ = ["LogitsGrid", "labels_from_logits", "labels_from_softmax_mean", "margins_from_logits"]
 
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
@@ -83,6 +83,21 @@ def labels_from_softmax_mean(grids: Sequence[LogitsGrid]) -> tuple[UInt8, UInt8]
         winner[rows] = mean.argmax(axis=0)
         confidence[rows] = np.rint(mean.max(axis=0) * 255)
     return winner, confidence
+
+
+def margins_from_logits(grid: LogitsGrid) -> tuple[Float32, Float32]:
+    """How certain the labels are: by how much the best logit exceeds the second, and the best one's softmax.
+
+    Both float32 H x W; the margin is infinite where there is one class.
+    """
+    margin = np.full(grid.frame_hw, np.inf, dtype=np.float32)
+    confidence = np.empty(grid.frame_hw, dtype=np.float32)
+    for rows, logits_chw in _strips(grid):
+        best = logits_chw.max(axis=0)
+        confidence[rows] = 1 / np.exp(logits_chw - best).sum(axis=0)
+        if logits_chw.shape[0] > 1:
+            margin[rows] = best - np.partition(logits_chw, -2, axis=0)[-2]
+    return margin, confidence
 
 
 def _strips(grid: LogitsGrid) -> Iterator[tuple[slice, Float32]]:

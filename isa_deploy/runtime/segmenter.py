@@ -13,7 +13,8 @@ import numpy.typing as npt
 from isa_deploy.errors import EngineError, InputError
 from isa_deploy.manifest import Manifest
 from isa_deploy.runtime.assemble import LogitsGrid, labels_from_logits, labels_from_softmax_mean
-from isa_deploy.runtime.backends.base import Backend
+from isa_deploy.runtime.backends.base import Backend, DeviceBackend, Finished, Pending
+from isa_deploy.runtime.backends.device_array import DeviceArray, read_device_frames
 from isa_deploy.runtime.opening import open_backend
 from isa_deploy.runtime.preprocess import (
     ResizeRule,
@@ -27,7 +28,7 @@ from isa_deploy.runtime.preprocess import (
 from isa_deploy.runtime.resample import AxisMap, average_windows, bilinear
 from isa_deploy.runtime.tiling import WindowGrid, slide_grid
 
-__all__ = ["Segmenter"]
+__all__ = ["PendingLabels", "Segmenter"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -68,24 +69,27 @@ class Segmenter:
         device: str | int = "auto",
         precision: str = "auto",
         resize: str | Size = "test",
+        allow_engine_code: bool = False,
     ) -> Segmenter:
-        """Open an artefact folder, its ``model.onnx`` or its ``model.json``.
+        """Open an artefact folder, its ``model.onnx``, its ``model.plan`` or its ``model.json``.
 
-        ``backend``: "auto", "openvino" or "onnxruntime".  ``device``: "auto", "cpu", "cuda" or a GPU's
-        number.  ``precision``: "auto", "fp32" or "bf16" (what OpenVINO computes in).  ``resize``: "test"
+        ``backend``: "auto", "tensorrt", "openvino" or "onnxruntime".  ``device``: "auto", "cpu", "cuda" or a
+        GPU's number.  ``precision``: "auto", "fp32" or "bf16" (what OpenVINO computes in).  ``resize``: "test"
         (the model's own test scale), "none" (frames as they are) or (height, width) in pixels.
+        ``allow_engine_code``: whether a version-compatible plan may run the code for this processor that it
+        carries; say True only for plans of people you trust.
 
         Raises :class:`EngineError` or :class:`ManifestError` for a file that cannot be used,
         :class:`BackendUnavailableError` where no library can run it, :class:`InputError` for an argument
         that makes no sense.
         """
         rule = parse_resize("x".join(map(str, resize)) if isinstance(resize, tuple) else str(resize))
-        opened, manifest = open_backend(Path(path), backend, str(device), precision)
+        opened, manifest = open_backend(Path(path), backend, str(device), precision, allow_engine_code)
         return cls(opened, manifest, rule)
 
     @property
     def backend_name(self) -> str:
-        """The backend that runs the engine: "openvino" or "onnxruntime"."""
+        """The backend that runs the engine: "tensorrt", "openvino" or "onnxruntime"."""
         return self._backend.name
 
     @property
@@ -122,6 +126,60 @@ class Segmenter:
             (labels_nhw,) = self._run(images, [self.manifest.outputs.labels])
             return [np.asarray(labels, dtype=np.uint8) for labels in labels_nhw]
         return [labels_from_logits(grid) for grid in self._grids(images, frame_hw)]
+
+    def submit(self, frame_hwc: Frame) -> PendingLabels:
+        """Give a frame to the engine without waiting for its labels.
+
+        A GPU then copies the next frame up while it computes this one; other engines answer at once, and
+        the call takes as long as :meth:`segment`.  Wait for the answers in the order of the frames.  A frame
+        of :meth:`frame_buffer` must not change before its answer was waited for; others may.  Raises as
+        :meth:`segment`.
+        """
+        frame = check_frame(frame_hwc)
+        image = self._prepare(frame)
+        single = self.manifest.input.shape_nhw[0] in (None, 1)
+        if not (single and self._backend.fast_argmax and self._graph_labels_fit(image, _size(frame))):
+            return PendingLabels(Finished([self.segment(frame)[None]]))
+        self._check_open()
+        return PendingLabels(self._backend.start(np.ascontiguousarray(image)[None], [self.manifest.outputs.labels]))
+
+    def frame_buffer(self, height: int, width: int) -> UInt8:
+        """Memory for a frame, uint8 H x W x 3, that a GPU reads without a copy through other memory.
+
+        Fill it (``buffer[:] = frame``, or decode into it) and give it to :meth:`segment` or :meth:`submit`.
+        """
+        self._check_open()
+        return self._backend.frame_buffer((height, width, 3))
+
+    def segment_on_device(self, frame: Any) -> DeviceArray:
+        """The labels of a frame that lies on the GPU, left there: uint8 H x W, or N x H x W for a batch.
+
+        ``frame``: uint8 H x W x 3 or N x H x W x 3 in the manifest's colour order, with
+        ``__cuda_array_interface__`` or DLPack (pycuda, CuPy, torch, NVDEC surfaces).  The result carries both.
+        Raises :class:`InputError` where the engine does not run on a GPU here, or where the labels need
+        more than the graph (a test scale, windows cut outside of it), and as :meth:`segment`.
+        """
+        self._check_open()
+        backend = self._backend
+        if not isinstance(backend, DeviceBackend):
+            raise InputError(
+                f"backend {backend.name} takes frames in the host's memory; open a TensorRT plan for frames on the GPU"
+            )
+        frames = read_device_frames(frame, backend.stream_address, backend.device_index)
+        n, *size = frames.shape[:3]
+        frame_hw = size[0], size[1]
+        size_hw = network_size(frame_hw, self.resize, self.manifest.input.resize)
+        self._check_size(frame_hw, size_hw)
+        if size_hw != frame_hw or not self._graph_covers(frame_hw):
+            raise InputError(
+                f"a frame of {frame_hw[0]}x{frame_hw[1]} on the GPU needs a resize or windows outside of the graph; "
+                'open the engine with resize="none", or export with --shape'
+            )
+        fixed = self.manifest.input.shape_nhw[0]
+        if fixed not in (None, n):
+            raise InputError(f"this engine takes {fixed} frames at once, not {n}; export without a batch in --shape")
+        (labels,) = backend.run_on_device(frames, [self.manifest.outputs.labels])
+        return labels if len(frame.shape) == 4 else labels.first()
 
     def segment_with_confidence(self, frame_hwc: Frame) -> tuple[UInt8, UInt8]:
         """The labels of a frame and the softmax of the winning class x 255, both uint8 H x W.
@@ -183,6 +241,12 @@ class Segmenter:
         (grid,) = self._grids([image], frame_hw)
         return labels_from_logits(grid), grid.logits_chw
 
+    def logits_grid(self, frame_hwc: Frame) -> LogitsGrid:
+        """The logits of a frame and how they become its labels.  Raises as :meth:`segment`."""
+        frame = check_frame(frame_hwc)
+        (grid,) = self._grids([self._prepare(frame)], _size(frame))
+        return grid
+
     def close(self) -> None:
         """Give the engine's memory back.  Closing twice is harmless."""
         if not self._closed:
@@ -212,8 +276,10 @@ class Segmenter:
 
     def _graph_labels_fit(self, image_hwc: UInt8, frame_hw: Size) -> bool:
         """Whether the graph's own labels are the frame's: no windows to merge, no second resize."""
-        if _size(image_hwc) != frame_hw:
-            return False
+        return _size(image_hwc) == frame_hw and self._graph_covers(frame_hw)
+
+    def _graph_covers(self, frame_hw: Size) -> bool:
+        """Whether the graph sees the whole of a frame of this size at once."""
         crop_hw = self.manifest.inference.crop_hw
         one_window = crop_hw is not None and frame_hw[0] <= crop_hw[0] and frame_hw[1] <= crop_hw[1]
         return one_window or not self._cuts_windows
@@ -234,36 +300,46 @@ class Segmenter:
 
     def _run(self, images: Sequence[UInt8], outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
         """The engine on frames of one size, in batches of the graph's own where that is fixed."""
-        if self._closed:
-            raise EngineError("this Segmenter is closed; open another")
+        self._check_open()
         fixed = self.manifest.input.shape_nhw[0]
         if len(images) == 1 and fixed in (None, 1):
-            return self._backend.run(np.ascontiguousarray(images[0])[None], outputs)
-        step = fixed or len(images)
-        parts = []
+            return self._backend.start(np.ascontiguousarray(images[0])[None], outputs).wait()
+        step = fixed or self._backend.largest_batch(*_size(images[0])) or len(images)
+        pending = []
         for start in range(0, len(images), step):
             part = list(images[start : start + step])
             wanted = len(part)
             part += [part[-1]] * (step - wanted) if fixed else []
-            made = self._backend.run(np.stack(part), outputs)
-            parts.append([array[:wanted] for array in made])
+            pending.append((self._backend.start(np.stack(part), outputs), wanted))
+        parts = [[array[:wanted] for array in each.wait()] for each, wanted in pending]
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EngineError("this Segmenter is closed; open another")
 
     def _grids(self, images: Sequence[UInt8], frame_hw: Size) -> list[LogitsGrid]:
         """The logits of each image of one size, with their maps to the frame's size."""
         size_hw = _size(images[0])
-        inference = self.manifest.inference
-        if inference.mode == "slide":
-            assert inference.crop_hw is not None
-            assert inference.stride_hw is not None
-            windows = slide_grid(size_hw, inference.crop_hw, inference.stride_hw)
-        else:
-            windows = WindowGrid(((0, size_hw[0]),), ((0, size_hw[1]),))
+        windows = self._windows(size_hw)
         rows, cols = self._maps(windows, size_hw, frame_hw)
         if not self._cuts_windows:
             cells_hw = rows.inputs, cols.inputs
             return [LogitsGrid(logits, rows, cols) for logits in self._run_logits(images, cells_hw)]
         return [LogitsGrid(self._window_logits(image, windows), rows, cols) for image in images]
+
+    def window_counts(self, size_hw: Size) -> tuple[int, int]:
+        """Rows and columns of windows that cover a frame of the size that the network is shown."""
+        windows = self._windows(size_hw)
+        return len(windows.rows), len(windows.cols)
+
+    def _windows(self, size_hw: Size) -> WindowGrid:
+        inference = self.manifest.inference
+        if inference.mode == "whole":
+            return WindowGrid(((0, size_hw[0]),), ((0, size_hw[1]),))
+        assert inference.crop_hw is not None
+        assert inference.stride_hw is not None
+        return slide_grid(size_hw, inference.crop_hw, inference.stride_hw)
 
     def _run_logits(self, images: Sequence[UInt8], cells_hw: Size) -> list[npt.NDArray[np.float32]]:
         """The logits of each image, float32 C x h x w, of the size that the manifest promises and finite."""
@@ -284,15 +360,13 @@ class Segmenter:
     def _window_logits(self, image_hwc: UInt8, windows: WindowGrid) -> npt.NDArray[np.float32]:
         """The logits of every window, side by side: C x (rows * h) x (columns * w).
 
-        One window at a time: on a CPU a batch is no faster, and its activations would multiply the memory.
+        A row of windows at a time, which a GPU takes in batches.
         """
         stride = self.manifest.outputs.logits_stride
         grid_rows = []
         for y0, y1 in windows.rows:
-            row = []
-            for x0, x1 in windows.cols:
-                cells_hw = -(-(y1 - y0) // stride), -(-(x1 - x0) // stride)
-                row.append(self._run_logits([image_hwc[y0:y1, x0:x1]], cells_hw)[0])
+            cells_hw = -(-(y1 - y0) // stride), -(-(windows.cols[0][1] - windows.cols[0][0]) // stride)
+            row = self._run_logits([image_hwc[y0:y1, x0:x1] for x0, x1 in windows.cols], cells_hw)
             grid_rows.append(np.concatenate(row, axis=2))
         return np.concatenate(grid_rows, axis=1)
 
@@ -315,6 +389,18 @@ class Segmenter:
                 self._axis_maps.pop(next(iter(self._axis_maps)))
             self._axis_maps[key] = made
         return made
+
+
+class PendingLabels:
+    """The labels of a frame that is on its way; made by :meth:`Segmenter.submit`."""
+
+    def __init__(self, pending: Pending) -> None:
+        self._pending = pending
+
+    def result(self) -> UInt8:
+        """The labels, uint8 H x W, once they are there.  Raises :class:`EngineError` where the engine failed."""
+        labels_nhw = self._pending.wait()[0]
+        return np.asarray(labels_nhw[0], dtype=np.uint8)
 
 
 def _size(frame_hwc: UInt8) -> Size:

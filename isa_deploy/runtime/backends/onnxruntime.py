@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from isa_deploy.errors import BackendUnavailableError, EngineError
 from isa_deploy.manifest import Manifest
-from isa_deploy.runtime.backends.base import UInt8
+from isa_deploy.runtime.backends.base import Finished, UInt8
 from isa_deploy.runtime.backends.signature import TensorSpec, check_signature
 
 __all__ = ["OnnxRuntimeBackend"]
@@ -74,7 +74,7 @@ class OnnxRuntimeBackend:
         self.fast_argmax = device != "cpu"
         self.device = "cpu" if device == "cpu" else f"cuda:{providers[0][1]['device_id']}"
 
-    def run(self, image_nhwc: UInt8, outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
+    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> Finished:
         """See :class:`isa_deploy.runtime.backends.base.Backend`."""
         try:
             made: list[npt.NDArray[np.generic]] = self._session.run(
@@ -85,7 +85,15 @@ class OnnxRuntimeBackend:
                 f"ONNX Runtime failed on frames of shape {image_nhwc.shape} ({_first_line(error)}); "
                 "a smaller --resize needs less"
             ) from error
-        return made
+        return Finished(made)
+
+    def largest_batch(self, height: int, width: int) -> int | None:
+        """One on a CPU, where a batch is no faster and its activations would multiply the memory."""
+        return 1 if self.device == "cpu" else None
+
+    def frame_buffer(self, shape: tuple[int, ...]) -> UInt8:
+        """Plain memory: the engine reads frames where they lie."""
+        return np.empty(shape, np.uint8)
 
     def close(self) -> None:
         """Drop the session."""

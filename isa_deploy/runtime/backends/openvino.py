@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from isa_deploy.errors import BackendUnavailableError, EngineError, InputError
 from isa_deploy.manifest import Manifest
-from isa_deploy.runtime.backends.base import UInt8
+from isa_deploy.runtime.backends.base import Finished, UInt8
 from isa_deploy.runtime.backends.signature import TensorSpec, check_signature
 
 __all__ = ["OpenVINOBackend", "cpu_has_bf16"]
@@ -62,7 +61,7 @@ class OpenVINOBackend:
         self._input = manifest.input.name
         self._requests: dict[tuple[str, ...], Any] = {}
 
-    def run(self, image_nhwc: UInt8, outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
+    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> Finished:
         """See :class:`isa_deploy.runtime.backends.base.Backend`."""
         request = self._request(tuple(outputs))
         try:
@@ -74,7 +73,7 @@ class OpenVINOBackend:
                 f"OpenVINO failed on frames of shape {image_nhwc.shape} ({_reason(error)}); "
                 "a smaller --resize needs less"
             ) from error
-        return [np.array(made[position]) for position in range(len(outputs))]
+        return Finished([np.array(made[position]) for position in range(len(outputs))])
 
     def _request(self, outputs: tuple[str, ...]) -> Any:
         request = self._requests.get(outputs)
@@ -94,6 +93,14 @@ class OpenVINOBackend:
             request = compiled.create_infer_request()
             self._requests[outputs] = request
         return request
+
+    def largest_batch(self, height: int, width: int) -> int | None:
+        """One: on a CPU a batch is no faster, and its activations would multiply the memory."""
+        return 1
+
+    def frame_buffer(self, shape: tuple[int, ...]) -> UInt8:
+        """Plain memory: the engine reads frames where they lie."""
+        return np.empty(shape, np.uint8)
 
     def close(self) -> None:
         """Drop the compiled models."""

@@ -1,0 +1,286 @@
+"""From a proven graph to a proven plan beside it.
+
+Works without torch and onnx, on the machine with the card: the graph was exported elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from isa_deploy.errors import BackendUnavailableError, EngineIncompatibleError, InputError, ParityError
+from isa_deploy.export.answer import AnswerSource
+from isa_deploy.export.graph_answers import GraphAnswers
+from isa_deploy.export.parity import ParityReport, Stage, environment, prove_stages
+from isa_deploy.export.plan_layers import LayerSummary, layer_summary
+from isa_deploy.export.plan_progress import BuildProgress, ignore_progress
+from isa_deploy.export.plan_report import PLAN_REPORT_FILES, PlanReport, write_plan_report
+from isa_deploy.export.proof_frames import proof_frames
+from isa_deploy.export.publishing import failed_folder, publish
+from isa_deploy.export.tensorrt import BuiltPlan, PlanOptions, build_plan, check_options
+from isa_deploy.files import folder_lock, make_folder, os_errors
+from isa_deploy.manifest import EngineSpec, Manifest, ShapeRange
+from isa_deploy.runtime.backends.cuda import Cuda, load_cuda
+from isa_deploy.runtime.backends.tensorrt_engine import share_engine
+from isa_deploy.runtime.backends.tensorrt_library import TensorRTLibrary, installed_libraries, load_tensorrt
+from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
+from isa_deploy.runtime.plan import check_card
+from isa_deploy.runtime.preprocess import resize_frame
+from isa_deploy.runtime.segmenter import Segmenter
+
+__all__ = ["TIMING_CACHE", "PlanPlace", "PlanResult", "Target", "export_plan", "find_place"]
+
+Target = Literal["auto", "tensorrt", "rtx"]
+
+TIMING_CACHE = "timing.cache"
+MAX_TIMING_CACHE_BYTES = 256 << 20
+MAX_ONNX_BYTES = (2 << 30) - 1
+"""A protobuf file cannot be larger, and ISANet's are under 0.3 GB."""
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PlanPlace:
+    """What builds a plan, and the card to build and prove on; ``cuda`` is None where there is no card."""
+
+    library: TensorRTLibrary
+    cuda: Cuda | None
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """Where a plan lies and what its proof says."""
+
+    plan: Path
+    manifest: Manifest
+    report: PlanReport
+
+
+def _silent(line: str) -> None:
+    """Tell nobody."""
+
+
+def find_place(target: Target, device: int, compute_capability: str | None = None) -> PlanPlace:
+    """The library that a target means, and the card.
+
+    "auto" is TensorRT where it is installed, else TensorRT-RTX.  TensorRT builds on a card only;
+    TensorRT-RTX does without.  Raises :class:`BackendUnavailableError` where the library, cuda-python or a
+    card that is needed is missing, and :class:`InputError` for a card's number that none has.
+    """
+    if target == "auto":
+        libraries = installed_libraries()
+        if compute_capability is not None:  # which only TensorRT-RTX can build for
+            libraries = [each for each in libraries if each.name == "tensorrt_rtx"] or libraries
+        library = libraries[0] if libraries else load_tensorrt("tensorrt")
+    else:
+        library = load_tensorrt("tensorrt" if target == "tensorrt" else "tensorrt_rtx")
+    if library.name == "tensorrt":
+        return PlanPlace(library, Cuda(load_cuda(), device))
+    try:
+        return PlanPlace(library, Cuda(load_cuda(), device))
+    except BackendUnavailableError:
+        return PlanPlace(library, None)
+
+
+def export_plan(
+    onnx: str | Path,
+    out: str | Path | None = None,
+    *,
+    place: PlanPlace,
+    options: PlanOptions,
+    frames: Sequence[str | Path] = (),
+    min_agreement: float | None = None,
+    source: AnswerSource | None = None,
+    progress: Callable[[str], None] = _silent,
+    build_progress: BuildProgress = ignore_progress,
+) -> PlanResult:
+    """Build the plan of a graph of isa-export, and prove it where its card is here.
+
+    ``out``: the folder, default the graph's own.  It receives ``NAME.plan``, ``NAME.json``,
+    ``plan-report.json`` and ``.html`` and, from TensorRT, ``timing.cache``, which the next build there starts
+    from.  ``source``: what to compare with; default the graph itself on the CPU.  ``frames`` and
+    ``min_agreement`` as for :func:`isa_deploy.export.pipeline.export`.
+
+    Raises :class:`InputError` for options, frames and folders, :class:`EngineError` or
+    :class:`ManifestError` for the graph, :class:`ExportError` where the build fails, and
+    :class:`ParityError` where the plan does not equal its graph: then only its report is written, into
+    ``<out>-failed``.
+    """
+    graph = Path(onnx)
+    folder = graph.parent if out is None else Path(out)
+    manifest = read_onnx_manifest(graph)
+    names = PlanNames(f"{graph.stem}.plan", f"{graph.stem}.json")
+    check_options(place.library, manifest, options)
+    with os_errors(graph, "read the graph"):
+        if graph.stat().st_size > MAX_ONNX_BYTES:
+            raise InputError(f"{graph}: the graph has over 2 GiB, which no ISANet has; give a model.onnx of isa-export")
+        onnx_bytes = graph.read_bytes()
+    make_folder(folder)
+    with ExitStack() as stack:
+        stack.enter_context(folder_lock(folder))
+        with os_errors(folder, "write the plan"):
+            work = Path(tempfile.mkdtemp(prefix=".isa-plan-", dir=folder))
+        stack.callback(shutil.rmtree, work, ignore_errors=True)
+        progress(f"building with {place.library.title}, which can take minutes")
+        started = time.perf_counter()
+        built = build_plan(
+            place.library,
+            onnx_bytes,
+            manifest,
+            options,
+            timing_cache=_read_timing_cache(folder, place.library),
+            progress=build_progress,
+            prepare_thread=place.cuda.make_current if place.cuda is not None else _nothing,
+        )
+        seconds = time.perf_counter() - started
+        spec = _engine_spec(place, built, onnx_bytes, options)
+        del onnx_bytes
+        planned = manifest.model_copy(update={"engine": spec})
+        with os_errors(folder, "write the plan"):
+            (work / names.plan).write_bytes(built.plan)
+            (work / names.manifest).write_text(planned.to_json(), encoding="utf-8")
+        proof: ParityReport | None = None
+        layers: LayerSummary | None = None
+        not_run = _why_not_run(place, work / names.plan, spec)
+        if not_run is None:
+            assert place.cuda is not None
+            engine = share_engine(
+                built.plan, work / names.plan, spec, place.library, place.cuda, spec.version_compatible
+            )
+            layers = layer_summary(engine.information())
+            spec = spec.model_copy(update={"layer_precisions": layers.precisions})
+            planned = planned.model_copy(update={"engine": spec})
+            with os_errors(folder, "write the plan"):
+                (work / names.manifest).write_text(planned.to_json(), encoding="utf-8")
+            given = source if source is not None else stack.enter_context(GraphAnswers(graph))
+            pictures = _fit(proof_frames(frames, manifest), manifest, built.profiles)
+            stage = _stage(place, work / names.plan, manifest.precision, spec.version_compatible)
+            proof, compared = prove_stages(given, [stage], {}, manifest, pictures, min_agreement, progress)
+            del engine
+        else:
+            given, compared = None, []
+        report = PlanReport(
+            manifest=planned,
+            source=None if given is None else given.name,
+            proof=proof,
+            not_run=not_run,
+            card=None if place.cuda is None else place.cuda.title,
+            network=built.network,
+            layers=layers,
+            plan_bytes=len(built.plan),
+            build_seconds=seconds,
+            warnings=built.warnings,
+            environment={**environment(), place.library.name: place.library.version},
+        )
+        write_plan_report(report, compared, work)
+        if proof is not None and not proof.passed:
+            failed = failed_folder(folder)
+            make_folder(failed)
+            publish(work, failed, PLAN_REPORT_FILES)
+            more = f" (and {len(proof.failures) - 1} more)" if len(proof.failures) > 1 else ""
+            raise ParityError(
+                f"the plan does not equal {report.source}: {proof.failures[0]}{more}; see "
+                f"{failed / PLAN_REPORT_FILES[1]}, and --min-agreement to accept it"
+                + (f" ({folder / names.plan} is of an earlier build)" if (folder / names.plan).exists() else "")
+            )
+        published = [*PLAN_REPORT_FILES, names.manifest, names.plan]
+        if built.timing_cache is not None:
+            with os_errors(folder, "write the timing cache"):
+                (work / TIMING_CACHE).write_bytes(built.timing_cache)
+            published.append(TIMING_CACHE)
+        publish(work, folder, published)
+    return PlanResult(folder / names.plan, planned, report)
+
+
+@dataclass(frozen=True)
+class PlanNames:
+    """A plan's files: named after its graph."""
+
+    plan: str
+    manifest: str
+
+
+def _nothing() -> None:
+    """Prepare nothing."""
+
+
+def _engine_spec(place: PlanPlace, built: BuiltPlan, onnx_bytes: bytes, options: PlanOptions) -> EngineSpec:
+    capability = options.compute_capability
+    if place.library.name == "tensorrt" and place.cuda is not None:
+        capability = place.cuda.compute_capability
+    return EngineSpec(
+        builder=place.library.name,
+        builder_version=place.library.version,
+        compute_capability=capability,
+        onnx_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+        plan_sha256=hashlib.sha256(built.plan).hexdigest(),
+        hardware_compatible=options.hardware_compatible,
+        version_compatible=options.version_compatible,
+        profiles=built.profiles,
+        layer_precisions={},
+    )
+
+
+def _read_timing_cache(folder: Path, library: TensorRTLibrary) -> bytes | None:
+    """What an earlier build in this folder measured.  A cache is a hint: one that cannot be used is left."""
+    path = folder / TIMING_CACHE
+    if library.name != "tensorrt" or not path.is_file():
+        return None
+    with os_errors(path, "read the timing cache"):
+        return path.read_bytes() if path.stat().st_size <= MAX_TIMING_CACHE_BYTES else None
+
+
+def _why_not_run(place: PlanPlace, plan: Path, spec: EngineSpec) -> str | None:
+    """Why a plan cannot be run on this machine, or None where it can."""
+    wanted = "a card" if spec.compute_capability is None else f"a card of compute capability {spec.compute_capability}"
+    if place.cuda is None:
+        return f"this machine has no card; run isa-export --plan on one with {wanted} to have it proven"
+    try:
+        check_card(plan, spec, place.cuda.compute_capability, place.cuda.title)
+    except EngineIncompatibleError:
+        return f"this machine's card is {place.cuda.title}; run isa-export --plan on {wanted} to have it proven"
+    return None
+
+
+def _stage(place: PlanPlace, plan: Path, precision: str, version_compatible: bool) -> Stage:
+    assert place.cuda is not None
+    index = place.cuda.index
+    return Stage(
+        f"{place.library.title} {precision}",
+        precision,
+        True,
+        # the plan was built here a moment ago: its code is as trusted as the library's
+        lambda: Segmenter.open(plan, device=index, resize="none", allow_engine_code=version_compatible),
+    )
+
+
+def _fit(
+    pictures: list[tuple[str, UInt8]], manifest: Manifest, profiles: Sequence[ShapeRange]
+) -> list[tuple[str, UInt8]]:
+    """The pictures at sizes that the plan takes: those that no profile holds at the first one's best size."""
+    inference = manifest.inference
+    if not profiles:
+        return pictures
+    fitted = []
+    for name, frame in pictures:
+        shown = frame.shape[:2]
+        if inference.crop_hw is not None and not inference.windows_in_graph:
+            shown = (min(shown[0], inference.crop_hw[0]), min(shown[1], inference.crop_hw[1]))
+        held = any(
+            each.min_nhw[1] <= shown[0] <= each.max_nhw[1] and each.min_nhw[2] <= shown[1] <= each.max_nhw[2]
+            for each in profiles
+        )
+        size = (frame.shape[0], frame.shape[1]) if held else profiles[0].opt_nhw[1:]
+        fitted.append((name, resize_frame(frame, size)))
+    return fitted

@@ -1,0 +1,240 @@
+"""Frames that already lie on a GPU, and results that stay there, without a copy through the host.
+
+Two protocols carry them between libraries: ``__cuda_array_interface__`` (version 3, Numba's
+specification) and DLPack (dmlc/dlpack, the unversioned capsule ``dltensor``).  pycuda, CuPy, torch and
+NVDEC surfaces speak one or both.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from isa_deploy.errors import InputError
+from isa_deploy.runtime.backends.cuda import DeviceMemory
+
+__all__ = ["DeviceArray", "DeviceFrames", "is_on_device", "read_device_frames"]
+
+Shape = tuple[int, ...]
+
+DL_CUDA, DL_CUDA_MANAGED = 2, 13
+DL_UINT, DL_FLOAT = 1, 2
+"""Device and type codes of dlpack.h."""
+
+STREAM_LEGACY = 1
+"""How both protocols write CUDA's default stream, because 0 could be taken for none."""
+
+MAX_AXES = 4
+
+
+class _DLDevice(ctypes.Structure):
+    _fields_ = (("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32))
+
+
+class _DLDataType(ctypes.Structure):
+    _fields_ = (("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16))
+
+
+class _DLTensor(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("device", _DLDevice),
+        ("ndim", ctypes.c_int32),
+        ("dtype", _DLDataType),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+        ("byte_offset", ctypes.c_uint64),
+    )
+
+
+_Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+class _DLManagedTensor(ctypes.Structure):
+    _fields_ = (("dl_tensor", _DLTensor), ("manager_ctx", ctypes.c_void_p), ("deleter", _Deleter))
+
+
+_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+_new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
+# a capsule that is being destroyed must not become a Python object again: by address only
+_capsule_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
+    ("PyCapsule_IsValid", ctypes.pythonapi)
+)
+_dying_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+_Destructor = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
+
+_CAPSULE_NAME = b"dltensor"
+
+_exported: dict[int, tuple[Any, ...]] = {}
+"""What exported tensors need, by the address of their record, until their consumer calls the deleter."""
+
+
+def _forget(record: int) -> None:
+    _exported.pop(record, None)
+
+
+def _end_capsule(capsule: int) -> None:
+    # a consumer renames the capsule and calls the deleter itself; one that nobody took is ours to end
+    if _capsule_is_valid(capsule, _CAPSULE_NAME):
+        _forget(_dying_capsule_pointer(capsule, _CAPSULE_NAME))
+
+
+_delete = _Deleter(_forget)
+_destroy_capsule = _Destructor(_end_capsule)
+
+
+class DeviceArray:
+    """A result on a GPU: packed, and complete for every stream.
+
+    Give it to CuPy (``cupy.asarray``), torch (``torch.from_dlpack``) or pycuda; the memory lives as long as
+    this object or what was made of it.  ``shape`` in elements, ``dtype`` uint8 or float32, ``address`` on GPU
+    ``device``.
+    """
+
+    def __init__(self, memory: DeviceMemory, shape: Shape, dtype: np.dtype[Any], device: int) -> None:
+        self._memory = memory
+        self.shape = shape
+        self.dtype = dtype
+        self.device = device
+        self.address = memory.address
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "version": 3,
+            "shape": self.shape,
+            "typestr": self.dtype.str,
+            "data": (self.address, False),
+            "strides": None,
+            "stream": None,  # complete: nothing to wait for
+        }
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return DL_CUDA, self.device
+
+    def __dlpack__(self, *, stream: int | None = None, **_: object) -> Any:
+        """A DLPack capsule.  ``stream`` needs no waiting for; newer keywords of consumers are for copies."""
+        sides = (ctypes.c_int64 * len(self.shape))(*self.shape)
+        code = DL_UINT if self.dtype.kind == "u" else DL_FLOAT
+        managed = _DLManagedTensor(
+            _DLTensor(
+                self.address,
+                _DLDevice(DL_CUDA, self.device),
+                len(self.shape),
+                _DLDataType(code, self.dtype.itemsize * 8, 1),
+                ctypes.cast(sides, ctypes.POINTER(ctypes.c_int64)),
+                None,  # packed
+                0,
+            ),
+            None,
+            _delete,
+        )
+        record = ctypes.addressof(managed)
+        _exported[record] = (managed, sides, self._memory)
+        return _new_capsule(record, _CAPSULE_NAME, ctypes.cast(_destroy_capsule, ctypes.c_void_p))
+
+    def first(self) -> DeviceArray:
+        """The first of a batch: the same memory without its first axis."""
+        return DeviceArray(self._memory, self.shape[1:], self.dtype, self.device)
+
+
+@dataclass(frozen=True)
+class DeviceFrames:
+    """Frames on a GPU, uint8 N x H x W x 3.
+
+    ``pitch``: bytes from one row to the next.  ``stream``: the stream that they were made on and that has to
+    be waited for, or None.  ``owner`` keeps them alive.
+    """
+
+    address: int
+    shape: Shape
+    pitch: int
+    device: int
+    stream: int | None
+    owner: object
+
+    @property
+    def packed(self) -> bool:
+        """Whether row follows row without a gap."""
+        return self.pitch == self.shape[2] * 3
+
+
+def is_on_device(frame: object) -> bool:
+    """Whether an object says that it lies on a GPU."""
+    if isinstance(frame, np.ndarray):
+        return False
+    if hasattr(frame, "__cuda_array_interface__"):
+        return True
+    place = getattr(frame, "__dlpack_device__", None)
+    return place is not None and int(place()[0]) in (DL_CUDA, DL_CUDA_MANAGED)
+
+
+def read_device_frames(frame: Any, stream: int, device: int) -> DeviceFrames:
+    """A frame (H x W x 3) or a batch (N x H x W x 3) of uint8 on a GPU, where it lies.
+
+    ``stream``: the stream that will read it; DLPack's producers order their work before it.  ``device``: the
+    GPU to take where ``__cuda_array_interface__``, which does not name one, is all there is.  Raises
+    :class:`InputError` for another type or layout.
+    """
+    if hasattr(frame, "__dlpack__"):
+        return _from_dlpack(frame, stream)
+    return _from_interface(frame, device)
+
+
+def _from_interface(frame: Any, device: int) -> DeviceFrames:
+    record = frame.__cuda_array_interface__
+    shape = tuple(int(side) for side in record["shape"])
+    given = record.get("strides")
+    strides = None if given is None else tuple(int(step) for step in given)
+    # before version 3 nothing said which stream; what libraries then used is the default one
+    made_on = record.get("stream", STREAM_LEGACY)
+    if record["typestr"] not in ("|u1", "<u1", "=u1"):
+        raise InputError(f"frames on a GPU must be uint8, not {record['typestr']}; convert them before")
+    return _frames(int(record["data"][0]), shape, strides, device, made_on, frame)
+
+
+def _from_dlpack(frame: Any, stream: int) -> DeviceFrames:
+    capsule = frame.__dlpack__(stream=stream)
+    # the capsule stays ours: its own destructor ends it, so the memory lives as long as these frames
+    pointer = _capsule_pointer(capsule, _CAPSULE_NAME)
+    tensor = _DLManagedTensor.from_address(pointer).dl_tensor
+    if tensor.device.device_type not in (DL_CUDA, DL_CUDA_MANAGED):
+        raise InputError("frames must lie on a GPU (DLPack says another place); give the array itself")
+    if (tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes) != (DL_UINT, 8, 1):
+        raise InputError(
+            f"frames on a GPU must be uint8, not DLPack type {tensor.dtype.code} of {tensor.dtype.bits} bits; "
+            "convert them before"
+        )
+    if not 0 <= tensor.ndim <= MAX_AXES:
+        raise InputError(f"frames on a GPU must be H x W x 3 or N x H x W x 3, not of {tensor.ndim} axes")
+    shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
+    strides = tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else None
+    address = int(tensor.data or 0) + int(tensor.byte_offset)
+    return _frames(address, shape, strides, int(tensor.device.device_id), None, (frame, capsule))
+
+
+def _frames(
+    address: int, shape: Shape, strides: Shape | None, device: int, stream: int | None, owner: object
+) -> DeviceFrames:
+    if len(shape) not in (3, 4) or shape[-1] != 3 or min(shape) < 1:
+        raise InputError(f"frames on a GPU must be H x W x 3 or N x H x W x 3, not {'x'.join(map(str, shape))}")
+    n, h, w = (1, *shape[:2]) if len(shape) == 3 else shape[:3]
+    if strides is None:
+        return DeviceFrames(address, (n, h, w, 3), w * 3, device, stream, owner)
+    pitch, pixel, channel = strides[-3:]
+    whole = strides[0] if len(shape) == 4 and n > 1 else h * pitch
+    if (pixel, channel) != (3, 1) or pitch < w * 3 or whole != h * pitch:
+        raise InputError(
+            f"frames on a GPU must have their rows in one piece each and at one distance, not strides {strides} for "
+            f"{'x'.join(map(str, shape))}; make them contiguous before"
+        )
+    return DeviceFrames(address, (n, h, w, 3), pitch, device, stream, owner)

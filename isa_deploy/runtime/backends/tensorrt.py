@@ -1,0 +1,520 @@
+"""TensorRT plans on an NVIDIA GPU.
+
+A frame's way: host memory, page-locked memory, the GPU (its own stream), the engine (another), the wanted
+outputs back (a third).  Two slots for each shape take turns, so that the next frame is copied up while this
+one is computed.  Each slot has a context, buffers and a CUDA graph of its own: a captured graph holds the
+addresses, and changing the context it was captured from would be undefined (NVIDIA's best practices for
+CUDA graphs).  Contexts run one after the other on one stream, so they share one piece of scratch memory.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from isa_deploy.errors import EngineError, InputError
+from isa_deploy.manifest import Manifest
+from isa_deploy.runtime.backends.base import Arrays, UInt8
+from isa_deploy.runtime.backends.cuda import Cuda, DeviceMemory, Event, Graph, PinnedMemory, load_cuda
+from isa_deploy.runtime.backends.device_array import DeviceArray, DeviceFrames
+from isa_deploy.runtime.backends.signature import check_signature
+from isa_deploy.runtime.backends.tensorrt_api import IExecutionContext, IRtxExecutionContext
+from isa_deploy.runtime.backends.tensorrt_engine import EngineTensor, SharedEngine, share_engine
+from isa_deploy.runtime.backends.tensorrt_library import installed_libraries, load_tensorrt
+from isa_deploy.runtime.plan import check_card, check_code, check_library, read_plan
+
+__all__ = ["TensorRTBackend"]
+
+SLOTS = 2
+SHAPES_KEPT = 4
+"""Shapes whose buffers and graphs are kept; a video has one, a folder of photographs many."""
+
+ALIGNMENT = 256
+"""What TensorRT asks of every address (setTensorAddress); cudaMalloc gives it."""
+
+Shape = tuple[int, ...]
+
+
+class TensorRTBackend:
+    """One plan, with contexts of its own.  The engine itself is shared with other Segmenters of the plan."""
+
+    name = "tensorrt"
+    fast_argmax = True
+
+    def __init__(self, path: Path, manifest: Manifest, device: str, allow_engine_code: bool) -> None:
+        """Open a plan.
+
+        ``device``: "cuda" or a GPU's number.  Raises :class:`BackendUnavailableError` where TensorRT,
+        cuda-python, a driver or a GPU is missing, :class:`EngineIncompatibleError` where the plan is for
+        another library or card, and :class:`EngineError` where it is refused for another reason.
+        """
+        spec = manifest.engine
+        if spec is not None:
+            check_code(path, spec, allow_engine_code)
+            library = load_tensorrt(spec.builder)
+            check_library(path, spec, library.name, library.version)
+        else:
+            libraries = installed_libraries()
+            library = libraries[0] if libraries else load_tensorrt("tensorrt")
+        self._cuda = Cuda(load_cuda(), 0 if device == "cuda" else int(device))
+        if spec is not None:
+            check_card(path, spec, self._cuda.compute_capability, self._cuda.title)
+        plan = read_plan(path, manifest)
+        self._shared: SharedEngine | None = share_engine(plan, path, spec, library, self._cuda, allow_engine_code)
+        del plan
+        tensors = self._shared.tensors
+        check_signature(
+            path,
+            manifest,
+            {name: each.spec for name, each in tensors.items() if each.is_input},
+            {name: each.spec for name, each in tensors.items() if not each.is_input},
+        )
+        for each in tensors.values():
+            if each.spec.dtype not in ("uint8", "float32"):
+                raise EngineError(
+                    f"{path}: {each.name} is {each.spec.dtype}, which none of ours is; build it from our graph"
+                )
+        self.precision = manifest.precision
+        self.device = f"cuda:{self._cuda.index} ({self._cuda.name})"
+        self._upload = self._cuda.stream()
+        self._compute = self._cuda.stream()
+        self._download = self._cuda.stream()
+        self._scratch: DeviceMemory | None = None
+        self._lanes: OrderedDict[Shape, _Lane] = OrderedDict()
+        self._told_of_capture = False
+
+    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> _PendingFrames:
+        """See :class:`isa_deploy.runtime.backends.base.Backend`.
+
+        Frames in memory of :meth:`frame_buffer` are copied to the GPU from where they lie, others through
+        page-locked memory first.
+        """
+        self._cuda.make_current()
+        slot = self._lane(image_nhwc.shape).next_slot()
+        pinned = _pinned_address(image_nhwc)
+        if pinned is None:
+            np.copyto(slot.image_nhwc, image_nhwc)
+            pinned = slot.pinned_address
+        self._upload.upload(slot.input.address, pinned, image_nhwc.nbytes)
+        slot.uploaded.record(self._upload)
+        self._compute.wait(slot.uploaded)
+        self._enqueue(slot)
+        slot.computed.record(self._compute)
+        self._download.wait(slot.computed)
+        for name in outputs:
+            host = slot.host_output(name)
+            self._download.download(host.address, slot.outputs[name].address, host.size)
+        slot.downloaded.record(self._download)
+        slot.pending = _PendingFrames(slot, tuple(outputs), image_nhwc)
+        return slot.pending
+
+    def run_on_device(self, frames: DeviceFrames, outputs: Sequence[str]) -> list[DeviceArray]:
+        """The wanted outputs for frames that lie on this GPU, left there.
+
+        Frames that are packed and aligned to 256 bytes are read where they lie; others are packed by one
+        copy on the GPU.  When this returns, the results are there for every stream.  Raises as
+        :meth:`start`.
+        """
+        if frames.device != self._cuda.index:
+            raise InputError(
+                f"the frames lie on GPU {frames.device} and this engine on GPU {self._cuda.index}; open it with "
+                f"device={frames.device}"
+            )
+        self._cuda.make_current()
+        if frames.stream is not None:
+            self._compute.wait_for_stream(frames.stream)
+        lane = self._lane(frames.shape)
+        slot = lane.direct_slot()
+        address = frames.address
+        if not frames.packed or address % ALIGNMENT:
+            row = frames.shape[2] * 3
+            self._compute.gather(slot.input.address, address, frames.pitch, row, frames.shape[0] * frames.shape[1])
+            address = slot.input.address
+        given = {name: self._cuda.allocate(slot.outputs[name].size, "a result on the GPU") for name in outputs}
+        addresses = {name: memory.address for name, memory in {**slot.outputs, **given}.items()}
+        slot.set_addresses({self._engine.input_name: address, **addresses})
+        self._execute(slot.context)
+        self._compute.synchronize()
+        made = []
+        for name, memory in given.items():
+            spec = lane.specs[name]
+            made.append(DeviceArray(memory, lane.shapes[name], np.dtype(spec.spec.dtype), self._cuda.index))
+        return made
+
+    @property
+    def device_index(self) -> int:
+        """The GPU's number."""
+        return self._cuda.index
+
+    @property
+    def stream_address(self) -> int:
+        """See :class:`isa_deploy.runtime.backends.base.DeviceBackend`."""
+        return self._compute.address
+
+    def largest_batch(self, height: int, width: int) -> int | None:
+        """See :class:`isa_deploy.runtime.backends.base.Backend`."""
+        return self._engine.largest_batch(height, width)
+
+    def frame_buffer(self, shape: Shape) -> UInt8:
+        """Page-locked memory, given back when no array refers to it any more."""
+        self._cuda.make_current()
+        memory = self._cuda.pin(int(np.prod(shape)))
+        view: UInt8 = np.asarray(memory).reshape(shape)
+        return view
+
+    def close(self) -> None:
+        """Give all memory back.  Answers that were not waited for are lost."""
+        if self._shared is None:
+            return
+        self._shared = None
+        try:
+            self._cuda.make_current()
+            for stream in (self._upload, self._compute, self._download):
+                stream.synchronize()
+        except EngineError:
+            # the GPU is lost; what follows is bookkeeping of this process
+            pass
+        for lane in self._lanes.values():
+            lane.close()
+        self._lanes.clear()
+        if self._scratch is not None:
+            self._scratch.close()
+        for stream in (self._upload, self._compute, self._download):
+            stream.close()
+
+    @property
+    def _engine(self) -> SharedEngine:
+        if self._shared is None:
+            raise EngineError("this engine is closed; open another")
+        return self._shared
+
+    def _lane(self, shape: Shape) -> _Lane:
+        """The buffers for an input shape, the ones used last kept."""
+        lane = self._lanes.get(shape)
+        if lane is not None:
+            self._lanes.move_to_end(shape)
+            return lane
+        profile = self._engine.profile_for(shape)
+        if profile is None:
+            ranges = ", ".join(_range_words(each) for each in self._engine.profiles)
+            raise InputError(
+                f"frames of {_shape_words(shape)} (batch x height x width) are outside of what this plan was built "
+                f"for: {ranges}; use --resize, or build it with --min-shape and --max-shape that hold them"
+            )
+        while len(self._lanes) >= SHAPES_KEPT:
+            _, oldest = self._lanes.popitem(last=False)
+            oldest.retire()
+        lane = _Lane(self, shape, profile)
+        self._lanes[shape] = lane
+        return lane
+
+    def make_context(self, shape: Shape, profile: int) -> IExecutionContext:
+        """A context with its profile and input shape, and scratch memory that suffices.
+
+        Raises :class:`EngineError` where TensorRT refuses, or the GPU has not enough memory.
+        """
+        engine = self._engine
+        context = engine.create_context()
+        if not context.set_optimization_profile_async(profile, self._compute.address):
+            raise EngineError(f"TensorRT refused profile {profile}: {engine.log.reason()}")
+        self._compute.synchronize()
+        if not context.set_input_shape(engine.input_name, shape):
+            raise EngineError(f"TensorRT refused frames of {_shape_words(shape)}: {engine.log.reason()}")
+        missing = context.infer_shapes()
+        if missing:
+            raise EngineError(f"the plan leaves the shapes of {', '.join(missing)} open; build it from our graph")
+        needed = context.update_device_memory_size_for_shapes()
+        if self._scratch is None or self._scratch.size < needed:
+            self._grow_scratch(needed, shape)
+        assert self._scratch is not None
+        context.set_device_memory(self._scratch.address, self._scratch.size)
+        return context
+
+    def _grow_scratch(self, needed: int, shape: Shape) -> None:
+        """Larger scratch memory, for all contexts.  Their graphs hold the old address: they are dropped."""
+        self._compute.synchronize()
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
+        try:
+            self._scratch = self._cuda.allocate(needed, f"the activations of {_shape_words(shape)} frames")
+        except EngineError:
+            # the contexts there are have no memory to work in any more; they are made anew when needed
+            for lane in self._lanes.values():
+                lane.retire()
+            self._lanes.clear()
+            raise
+        for lane in self._lanes.values():
+            lane.move_scratch(self._scratch)
+
+    @property
+    def cuda(self) -> Cuda:
+        """The GPU."""
+        return self._cuda
+
+    def output_tensors(self) -> list[EngineTensor]:
+        """The engine's outputs; each needs an address, whether it is wanted or not."""
+        return [each for each in self._engine.tensors.values() if not each.is_input]
+
+    def output_shape(self, context: IExecutionContext, name: str, shape: Shape) -> Shape:
+        """An output's shape for the context's input.  Raises :class:`EngineError` where it stays open."""
+        sides = tuple(int(side) for side in context.get_tensor_shape(name))
+        if any(side < 0 for side in sides):
+            raise EngineError(f"the plan's output {name} has the shape {sides} for frames of {_shape_words(shape)}")
+        return sides
+
+    @property
+    def input_name(self) -> str:
+        """The name of the engine's input."""
+        return self._engine.input_name
+
+    def _enqueue(self, slot: _Slot) -> None:
+        """The engine on a slot's frames: plainly at first, which readies its kernels, then as a CUDA graph."""
+        if slot.graph is None and slot.warm and not slot.refuses_capture:
+            slot.graph = self._capture(slot)
+        if slot.graph is not None:
+            slot.graph.launch(self._compute)
+        else:
+            self._execute(slot.context)
+            slot.warm = True
+
+    def _execute(self, context: IExecutionContext) -> None:
+        engine = self._engine
+        engine.log.clear()
+        if not context.execute_async_v3(self._compute.address):
+            raise EngineError(
+                f"{engine.library.title} failed on a frame ({engine.log.reason()}); open the engine again, and "
+                "build the plan again if it returns"
+            )
+
+    def _capture(self, slot: _Slot) -> Graph | None:
+        capturable = True
+        if self._engine.library.name == "tensorrt_rtx":
+            rtx: IRtxExecutionContext = slot.context  # type: ignore[assignment]  # what that library's contexts are
+            capturable = rtx.is_stream_capturable(self._compute.address)
+        graph = None
+        if capturable:
+            graph = self._compute.capture(lambda: slot.context.execute_async_v3(self._compute.address))
+        if graph is None:
+            slot.refuses_capture = True
+            if not self._told_of_capture:
+                self._told_of_capture = True
+                warnings.warn(
+                    f"{self._engine.library.title} cannot put this engine into a CUDA graph; frames run without one, "
+                    "which costs the host more time for each",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        return graph
+
+
+class _Lane:
+    """Everything for frames of one shape: slots that take turns, and one for frames that lie on the GPU."""
+
+    def __init__(self, backend: TensorRTBackend, shape: Shape, profile: int) -> None:
+        self._backend = backend
+        self._shape = shape
+        self._profile = profile
+        self.specs = {each.name: each for each in backend.output_tensors()}
+        self.shapes: dict[str, Shape] = {}
+        self._slots: list[_Slot] = []
+        self._direct: _Slot | None = None
+        self._turn = 0
+
+    def next_slot(self) -> _Slot:
+        """The slot whose turn it is, its last answer taken off it."""
+        turn, self._turn = self._turn, (self._turn + 1) % SLOTS
+        if turn >= len(self._slots):
+            self._slots.append(self._make_slot())
+            return self._slots[-1]
+        slot = self._slots[turn]
+        if slot.pending is not None:
+            slot.pending.collect()
+        return slot
+
+    def direct_slot(self) -> _Slot:
+        """The slot for frames that lie on the GPU: its addresses change, so it is never captured."""
+        if self._direct is None:
+            self._direct = self._make_slot()
+        return self._direct
+
+    def move_scratch(self, scratch: DeviceMemory) -> None:
+        """Work in other scratch memory from now on."""
+        for slot in self._all_slots():
+            slot.drop_graph()
+            slot.context.set_device_memory(scratch.address, scratch.size)
+
+    def retire(self) -> None:
+        """Take the answers off, then give the buffers back."""
+        for slot in self._all_slots():
+            if slot.pending is not None:
+                slot.pending.collect()
+        self.close()
+
+    def close(self) -> None:
+        """Give the buffers back.  Nothing runs on them any more; answers that were not taken are lost."""
+        for slot in self._all_slots():
+            slot.close()
+        self._slots.clear()
+        self._direct = None
+
+    def _all_slots(self) -> list[_Slot]:
+        return self._slots if self._direct is None else [*self._slots, self._direct]
+
+    def _make_slot(self) -> _Slot:
+        backend = self._backend
+        context = backend.make_context(self._shape, self._profile)
+        self.shapes = {name: backend.output_shape(context, name, self._shape) for name in self.specs}
+        return _Slot(backend, context, self._shape, self.shapes, self.specs)
+
+
+class _Slot:
+    """A context with addresses that do not change: one frame's, or one batch's."""
+
+    def __init__(
+        self,
+        backend: TensorRTBackend,
+        context: IExecutionContext,
+        shape: Shape,
+        output_shapes: dict[str, Shape],
+        specs: dict[str, EngineTensor],
+    ) -> None:
+        cuda = backend.cuda
+        self._cuda = cuda
+        self.context = context
+        self.graph: Graph | None = None
+        self.warm = False
+        self.refuses_capture = False
+        self.pending: _PendingFrames | None = None
+        self._shape = shape
+        self._output_shapes = output_shapes
+        self._dtypes = {name: np.dtype(each.spec.dtype) for name, each in specs.items()}
+        purpose = f"frames of {_shape_words(shape)} and their results"
+        self.input = cuda.allocate(int(np.prod(shape)), purpose)
+        self.outputs = {
+            name: cuda.allocate(int(np.prod(sides)) * self._dtypes[name].itemsize, purpose)
+            for name, sides in output_shapes.items()
+        }
+        self._pinned_input: PinnedMemory | None = None
+        self._pinned_outputs: dict[str, PinnedMemory] = {}
+        self.uploaded: Event = cuda.event()
+        self.computed: Event = cuda.event()
+        self.downloaded: Event = cuda.event()
+        outputs = {name: memory.address for name, memory in self.outputs.items()}
+        self.set_addresses({backend.input_name: self.input.address, **outputs})
+
+    def set_addresses(self, addresses: Mapping[str, int]) -> None:
+        """Where the context reads its input and writes its outputs."""
+        for name, address in addresses.items():
+            if not self.context.set_tensor_address(name, address):
+                raise EngineError(f"TensorRT refused the address {address:#x} for {name}; build the plan again")
+
+    @property
+    def image_nhwc(self) -> UInt8:
+        """Page-locked memory for the frames, uint8 N x H x W x 3."""
+        if self._pinned_input is None:
+            self._pinned_input = self._cuda.pin(int(np.prod(self._shape)))
+        view: UInt8 = np.asarray(self._pinned_input).reshape(self._shape)
+        return view
+
+    @property
+    def pinned_address(self) -> int:
+        """Where :attr:`image_nhwc` lies."""
+        assert self._pinned_input is not None
+        return self._pinned_input.address
+
+    def host_output(self, name: str) -> PinnedMemory:
+        """Page-locked memory for an output, made when it is first wanted."""
+        memory = self._pinned_outputs.get(name)
+        if memory is None:
+            memory = self._pinned_outputs[name] = self._cuda.pin(self.outputs[name].size)
+        return memory
+
+    def array(self, name: str) -> npt.NDArray[np.generic]:
+        """What came back of an output, as an array of the caller's own."""
+        flat: npt.NDArray[np.uint8] = np.asarray(self._pinned_outputs[name])
+        return flat.copy().view(self._dtypes[name]).reshape(self._output_shapes[name])
+
+    def drop_graph(self) -> None:
+        """Forget the captured graph; the next frame runs plainly and the one after captures again."""
+        if self.graph is not None:
+            self.graph.close()
+        self.graph = None
+        self.warm = False
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self.pending is not None:
+            self.pending.give_up()
+        self.drop_graph()
+        for device_memory in (self.input, *self.outputs.values()):
+            device_memory.close()
+        for host_memory in self._pinned_outputs.values():
+            host_memory.close()
+        if self._pinned_input is not None:
+            self._pinned_input.close()
+        for event in (self.uploaded, self.computed, self.downloaded):
+            event.close()
+        del self.context
+
+
+class _PendingFrames:
+    """Frames on their way through the GPU."""
+
+    def __init__(self, slot: _Slot, outputs: tuple[str, ...], image_nhwc: UInt8) -> None:
+        self._slot: _Slot | None = slot
+        self._outputs = outputs
+        self._image_nhwc: UInt8 | None = image_nhwc  # the copy up may read it where it lies
+        self._arrays: Arrays | None = None
+
+    def wait(self) -> Arrays:
+        """See :class:`isa_deploy.runtime.backends.base.Pending`."""
+        self.collect()
+        if self._arrays is None:
+            raise EngineError("the engine was closed before this frame was done; open another")
+        return self._arrays
+
+    def collect(self) -> None:
+        """Take the answer off the slot, so that another frame can use it."""
+        slot = self._slot
+        if slot is None:
+            return
+        slot.downloaded.synchronize()
+        self._arrays = [slot.array(name) for name in self._outputs]
+        self._let_go(slot)
+
+    def give_up(self) -> None:
+        """The slot is going away; an answer that was not taken is lost."""
+        if self._slot is not None:
+            self._let_go(self._slot)
+
+    def _let_go(self, slot: _Slot) -> None:
+        slot.pending = None
+        self._slot = None
+        self._image_nhwc = None
+
+
+def _pinned_address(array: UInt8) -> int | None:
+    """Where an array lies, if that is a frame buffer of ours in one piece; else None."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, PinnedMemory) and array.flags.c_contiguous:
+        return int(array.__array_interface__["data"][0])
+    return None
+
+
+def _shape_words(shape: Shape) -> str:
+    return "x".join(str(side) for side in shape[:3])
+
+
+def _range_words(profile: tuple[Shape, ...]) -> str:
+    least, _, most = profile
+    if least == most:
+        return _shape_words(least)
+    return f"{_shape_words(least)} to {_shape_words(most)}"
