@@ -132,13 +132,18 @@ def folder_lock(path: Path) -> Iterator[None]:
             _lock(handle)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                raise InputError(f"{path}: cannot lock the folder: {error.strerror}") from error
+                raise InputError(
+                    f"{path}: cannot lock the folder: {error.strerror}; choose a folder on a local disk"
+                ) from error
             raise InputError(
                 f"{path}: another isa-export is writing into this folder; wait for it, or give another --out"
             ) from None
         yield
     finally:
         os.close(handle)
+        if os.name != "posix":
+            with suppress(OSError):  # another process may have it by now
+                (path / LOCK_FILE).unlink()
 
 
 LOCK_FILE = ".isa-export.lock"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import signal
@@ -10,6 +9,7 @@ import struct
 import subprocess
 import sys
 import threading
+import traceback
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,11 +166,18 @@ def test_what_prepares_the_building_thread_runs_in_it_and_its_failure_surfaces(
 CTRL_C = """
 import sys, time
 from pathlib import Path
+from isa_deploy.export import tensorrt
 from isa_deploy.export.plan_profiles import make_range
 from isa_deploy.export.tensorrt import PlanOptions, build_plan
 from isa_deploy.manifest import read_manifest
 from isa_deploy.runtime.backends.tensorrt_library import load_tensorrt
 folder = Path(sys.argv[1])
+build = tensorrt._build
+def build_and_tell(*arguments):
+    built = build(*arguments)
+    print("built to the end", flush=True)
+    return built
+tensorrt._build = build_and_tell
 # many profiles: a build of half a minute
 profiles = tuple(make_range((1, 32, 32), (1, 64, 64 + 8 * i), (1, 64, 64 + 8 * i)) for i in range(40))
 manifest = read_manifest(folder / "model.json")
@@ -193,10 +200,9 @@ def test_ctrl_c_stops_a_build(rtx_folder: Path, rtx_graph: Graphs) -> None:
         os.kill(process.pid, signal.SIGINT)
         rest, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert 0 <= float(first) < 0.7
-    *parts, last = rest.split()
-    assert last == "interrupted"
-    assert all(float(part) < 0.75 for part in parts)
+    assert 0 <= float(first) < 1
+    assert rest.splitlines()[-1] == "interrupted"
+    assert "built to the end" not in rest
 
 
 def operators(*nodes: onnx.NodeProto) -> bytes:
@@ -303,16 +309,15 @@ def test_a_failed_build_frees_the_builder_while_its_exception_lives(
     rtx_library: TensorRTLibrary, rtx_graph: Graphs
 ) -> None:
     manifest, _ = read_graph(rtx_graph(DEMO_FREE))
-    gc.collect()
-    gc.disable()
-    try:
-        with pytest.raises(ExportError) as caught:
-            build_plan(rtx_library, b"", manifest, PlanOptions())
-        alive = [each for each in gc.get_objects() if type(each).__name__ in ("Builder", "OnnxParser")]
-    finally:
-        gc.enable()
-    assert caught.value.__traceback__ is not None
-    assert alive == []
+    with pytest.raises(ExportError) as caught:
+        build_plan(rtx_library, b"", manifest, PlanOptions())
+    frames = {frame.f_code.co_name: frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)}
+    held = [name for frame in frames.values() for name, each in frame.f_locals.items() if type(each).__name__ in MADE]
+    assert "_build" in frames
+    assert held == []
+
+
+MADE = ("Builder", "IBuilderConfig", "INetworkDefinition", "OnnxParser")
 
 
 def test_a_shape_that_the_library_refuses_is_named(

@@ -929,6 +929,75 @@ def test_tensorrt_rtx_tells_whether_a_stream_can_capture(gpu: Any) -> None:
     assert not run.context.is_stream_capturable(int(run.stream))
 
 
+def test_what_the_stand_in_does_not_model_is_refused(rig: Rig) -> None:
+    """Calls that CUDA or TensorRT may allow and ours have no use for."""
+    cuda, run = rig.cuda, Run(rig)
+    device, host, kind = rig.device(16), rig.pinned(16)[0], cuda.cudaMemcpyKind
+    mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    capturing, event = rig.stream(), rig.event()
+    executable_run = Run(rig, run.engine)
+    executable_run.all()
+    executable = executable_run.graph()
+    made = rig.network(small_onnx())
+    refused: list[tuple[str, Callable[[], Any]]] = [
+        ("cudaHostAlloc was given the flags 4", lambda: cuda.cudaHostAlloc(1, 4)),
+        ("an event was made that keeps time", lambda: cuda.cudaEventCreateWithFlags(0)),
+        ("was given the direction", lambda: cuda.cudaMemcpyAsync(device, host, 4, 1, run.stream)),
+        (
+            "ranges that overlap",
+            lambda: cuda.cudaMemcpyAsync(device, device + 2, 4, kind.cudaMemcpyDeviceToDevice, run.stream),
+        ),
+        ("was given the mode", lambda: cuda.cudaStreamBeginCapture(run.stream, 0)),
+        ("that does not capture", lambda: cuda.cudaStreamEndCapture(run.stream)),
+        ("for the output 'labels'", lambda: run.engine.get_tensor_profile_shape("labels", 0)),
+        ("profile 1, which is none", lambda: run.engine.get_tensor_profile_shape("image", 1)),
+        ("was given the strategy", lambda: run.engine.create_execution_context(None)),
+        ("was given the format", lambda: run.engine.create_engine_inspector().get_engine_information(None)),
+        ("given None for a handle", lambda: cuda.cudaStreamSynchronize(None)),
+        ("was given 0 bytes", lambda: made.config.set_memory_pool_limit(rig.trt.MemoryPoolType.WORKSPACE, 0)),
+    ]
+    for words, call in refused:
+        with rig.gpu.expect_violation(words):
+            call()
+    rig.ok(cuda.cudaStreamBeginCapture(capturing, mode))
+    rig.ok(cuda.cudaEventRecord(event, capturing))
+    refused = [
+        ("destroys a stream that captures", lambda: cuda.cudaStreamDestroy(capturing)),
+        ("cudaStreamWaitEvent in a capture", lambda: cuda.cudaStreamWaitEvent(run.stream, event, 0)),
+        ("captures already", lambda: cuda.cudaStreamBeginCapture(capturing, mode)),
+        ("cudaGraphLaunch in a capture", lambda: cuda.cudaGraphLaunch(executable, capturing)),
+        (
+            "set_optimization_profile_async in a capture",
+            lambda: run.context.set_optimization_profile_async(0, int(capturing)),
+        ),
+    ]
+    for words, call in refused:
+        with rig.gpu.expect_violation(words):
+            call()
+    raised: list[str] = []
+
+    def elsewhere() -> None:
+        with rig.gpu.expect_violation("waits for an event of a capture"):
+            cuda.cudaEventSynchronize(event)
+        with rig.gpu.expect_violation("by another thread"):
+            cuda.cudaStreamEndCapture(capturing)
+        raised.append("both")
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert raised == ["both"]
+
+
+def test_a_graph_whose_context_was_freed_is_a_violation(run: Run) -> None:
+    run.all()
+    executable = run.graph()
+    run.context = None
+    gc.collect()
+    with run.rig.gpu.expect_violation("whose context was freed"):
+        run.rig.cuda.cudaGraphLaunch(executable, run.stream)
+
+
 # faults
 
 

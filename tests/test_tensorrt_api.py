@@ -40,7 +40,7 @@ def folder_of(part: Part) -> Path:
         reason = refusal.read_text().strip() if refusal.exists() else "it was never fetched"
         pytest.skip(
             f"{part.name} is not at {DEFAULT_FOLDER}: {reason}.  `make test` fetches it, given a network, a Python and "
-            "machine that NVIDIA has wheels for, and for tensorrt-10.16 and 11.4 Linux and a C compiler"
+            "machine that NVIDIA has wheels for, and for tensorrt-10.3, 10.16 and 11.4 Linux and a C compiler"
         )
     return DEFAULT_FOLDER / part.name
 

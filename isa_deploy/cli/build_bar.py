@@ -25,6 +25,7 @@ class BuildBar:
     def step(self, line: str) -> None:
         """A step of the export begins."""
         self._end_bar()
+        self._told = 0.0
         if self._status is not None:
             self._status.start()
             self._status.update(line)

@@ -260,7 +260,7 @@ class PlanWork:
             self.missing = str(error).partition(";")[0]
             return None
         if place.cuda is None:
-            self.missing = "this machine has no card that CUDA sees"
+            self.missing = place.missing
             return None
         return place
 

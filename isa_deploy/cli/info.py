@@ -52,8 +52,12 @@ def info(
     elif file is None:
         raise InputError("nothing to look at; give a FILE, or --models")
     elif file.is_dir() or file.suffix in (".onnx", *PLAN_SUFFIXES, ".json"):
-        print_manifest(find_manifest(file))
-        print_proof(file if file.is_dir() else file.parent)
+        manifest = find_manifest(file)
+        folder = file if file.is_dir() else file.parent
+        print_manifest(manifest)
+        print_proof(folder)
+        if manifest.engine is not None:
+            print_plan_proof(folder, manifest.engine)
     else:
         print_checkpoint(file)
 
@@ -121,7 +125,8 @@ def engine_rows(engine: EngineSpec) -> list[tuple[str, str]]:
     cards = f"compute capability {card}"
     if card is None or engine.hardware_compatible:
         cards = "every card from compute capability 8.0 on"
-    versions = "that version and later ones" if engine.version_compatible else "that version"
+    major = engine.builder_version.partition(".")[0]
+    versions = f"that version and later ones of {major}.x" if engine.version_compatible else "that version"
     rows = [
         ("engine", f"{engine.builder} {engine.builder_version}, for {versions} and {cards}"),
         ("plan sha256", engine.plan_sha256),
@@ -147,6 +152,22 @@ def print_proof(folder: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path}: is not a report of isa-export; export the model again") from None
     typer.echo(f"proof       {verdict}: {path.with_name('report.html')}")
+
+
+def print_plan_proof(folder: Path, engine: EngineSpec) -> None:
+    """What the proof of a plan says, where it lies there and is of this plan."""
+    path = folder / "plan-report.json"
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        of_this_plan = report["manifest"]["engine"]["plan_sha256"] == engine.plan_sha256
+        passed, not_run = report["passed"], report["not_run"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: is not a report of isa-export; build the plan again") from None
+    if of_this_plan:
+        verdict = f"not run ({not_run})" if passed is None else "passed" if passed else "FAILED"
+        typer.echo(f"plan proof  {verdict}: {path.with_name('plan-report.html')}")
 
 
 def print_checkpoint(file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from types import TracebackType
 
@@ -11,39 +12,51 @@ import numpy.typing as npt
 from isa_deploy.errors import BackendUnavailableError
 from isa_deploy.export.answer import ReferenceAnswer
 from isa_deploy.runtime.assemble import labels_from_logits, margins_from_logits
+from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 from isa_deploy.runtime.segmenter import Segmenter
 
-__all__ = ["GraphAnswers"]
+__all__ = ["GraphAnswers", "check_engines"]
 
 ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO in float32"}
 """In the order of preference: ONNX Runtime computes a graph in its own types."""
+
+
+def check_engines(precision: str) -> dict[str, str]:
+    """The installed engines that run a graph of a precision on the CPU, with their names in words.
+
+    Raises :class:`BackendUnavailableError` where there is none.
+    """
+    able = {name: words for name, words in ENGINES.items() if name != "onnxruntime" or precision != "bf16"}
+    found = {name: words for name, words in able.items() if importlib.util.find_spec(name) is not None}
+    if not found:
+        # ONNX Runtime has no bfloat16 convolution on a CPU
+        wanted = "OpenVINO; pip install openvino" if precision == "bf16" else "ONNX Runtime; pip install onnxruntime"
+        raise BackendUnavailableError(f"a plan is compared with its graph on the CPU, which needs {wanted}")
+    return found
 
 
 class GraphAnswers:
     """A graph's answers on the CPU.  ``name``: in words, for reports.  A context manager."""
 
     def __init__(self, onnx: Path) -> None:
-        """Open the graph with every engine that is installed.
+        """Open the graph with every engine that is installed and needed.
 
         Raises :class:`BackendUnavailableError` where none is, and as :meth:`Segmenter.open`.
         """
+        exported = read_onnx_manifest(onnx).precision
+        engines = check_engines(exported)
+        if exported != "fp32":
+            engines = dict(list(engines.items())[:1])  # a second one only tells how exact float32 is
         self._segmenters: list[Segmenter] = []
-        opened = []
-        for backend, words in ENGINES.items():
-            precision = "fp32" if backend == "openvino" else "auto"
-            try:
+        try:
+            for backend in engines:
+                precision = "fp32" if backend == "openvino" else "auto"
                 segmenter = Segmenter.open(onnx, backend=backend, device="cpu", precision=precision, resize="none")
-            except BackendUnavailableError:
-                continue
-            self._segmenters.append(segmenter)
-            opened.append(words)
-            if segmenter.manifest.precision != "fp32":
-                break  # a second one only tells how exact float32 is
-        if not opened:
-            raise BackendUnavailableError(
-                "a plan is compared with its graph on the CPU, which needs ONNX Runtime; pip install onnxruntime"
-            )
-        self.name = f"the graph in {opened[0]}"
+                self._segmenters.append(segmenter)
+        except BaseException:
+            self.close()
+            raise
+        self.name = f"the graph in {next(iter(engines.values()))}"
 
     def answer(self, frame_hwc: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> ReferenceAnswer:
         """See :class:`isa_deploy.export.answer.AnswerSource`."""

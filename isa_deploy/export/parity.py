@@ -298,12 +298,12 @@ def judge(
             continue
         where = f"{each.stage} on {each.frame}"
         if each.logits_max_abs is not None and not math.isfinite(each.logits_max_abs):
-            failures.append(f"{where}: the logits are not finite; the type's range is too small for this checkpoint")
+            failures.append(f"{where}: the logits are not finite; the type's range is too small for this model")
         elif each.label_agreement < threshold:
             failures.append(f"{where}: {each.label_agreement:.4%} of the labels agree, {threshold:.2%} are wanted")
         elif tolerance is not None and each.differing_certain:
             failures.append(
-                f"{where}: {each.differing_certain} labels differ where the checkpoint is certain (margin {margin:g})"
+                f"{where}: {each.differing_certain} labels differ where the right answer is certain (margin {margin:g})"
             )
         elif tolerance is not None and each.logits_max_abs is not None and each.logits_max_abs > tolerance:
             failures.append(f"{where}: logits differ by {each.logits_max_abs:.2e}, at most {tolerance:.2e} is right")

@@ -117,7 +117,7 @@ def export(
                 + (f" ({folder} still holds an earlier export)" if (folder / ONNX_FILE).exists() else "")
             )
         publish(work, folder, (*REPORT_FILES, MANIFEST_FILE, ONNX_FILE))
-        forget_failure(folder)
+        forget_failure(folder, REPORT_FILES)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return ExportResult(folder, folder / ONNX_FILE, manifest, report, checkpoint.assumptions)

@@ -18,23 +18,23 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from isa_deploy.errors import BackendUnavailableError, EngineIncompatibleError, InputError, ParityError
+from isa_deploy.errors import BackendUnavailableError, InputError, ParityError
 from isa_deploy.export.answer import AnswerSource
-from isa_deploy.export.graph_answers import GraphAnswers
-from isa_deploy.export.parity import ParityReport, Stage, environment, prove_stages
+from isa_deploy.export.graph_answers import GraphAnswers, check_engines
+from isa_deploy.export.parity import FramePictures, ParityReport, Stage, environment, prove_stages
 from isa_deploy.export.plan_layers import LayerSummary, layer_summary
 from isa_deploy.export.plan_progress import BuildProgress, ignore_progress
 from isa_deploy.export.plan_report import PLAN_REPORT_FILES, PlanReport, write_plan_report
 from isa_deploy.export.proof_frames import proof_frames
-from isa_deploy.export.publishing import failed_folder, publish
+from isa_deploy.export.publishing import failed_folder, forget_failure, publish
 from isa_deploy.export.tensorrt import BuiltPlan, PlanOptions, build_plan, check_options
-from isa_deploy.files import folder_lock, make_folder, os_errors
+from isa_deploy.files import folder_lock, make_folder, os_errors, result_folder
 from isa_deploy.manifest import EngineSpec, Manifest, ShapeRange
 from isa_deploy.runtime.backends.cuda import Cuda, load_cuda
 from isa_deploy.runtime.backends.tensorrt_engine import share_engine
 from isa_deploy.runtime.backends.tensorrt_library import TensorRTLibrary, installed_libraries, load_tensorrt
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
-from isa_deploy.runtime.plan import check_card
+from isa_deploy.runtime.plan import fits_card, version_numbers
 from isa_deploy.runtime.preprocess import resize_frame
 from isa_deploy.runtime.segmenter import Segmenter
 
@@ -43,6 +43,7 @@ __all__ = ["TIMING_CACHE", "PlanPlace", "PlanResult", "Target", "export_plan", "
 Target = Literal["auto", "tensorrt", "rtx"]
 
 TIMING_CACHE = "timing.cache"
+WORK = ".isa-plan-"
 MAX_TIMING_CACHE_BYTES = 256 << 20
 MAX_ONNX_BYTES = (2 << 30) - 1
 """A protobuf file cannot be larger, and ISANet's are under 0.3 GB."""
@@ -52,10 +53,14 @@ UInt8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class PlanPlace:
-    """What builds a plan, and the card to build and prove on; ``cuda`` is None where there is no card."""
+    """What builds a plan, and the card to build and prove on.
+
+    ``cuda`` is None where no card can be used, and then ``missing`` says why.
+    """
 
     library: TensorRTLibrary
     cuda: Cuda | None
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,8 @@ def find_place(target: Target, device: int, compute_capability: str | None = Non
         return PlanPlace(library, Cuda(load_cuda(), device))
     try:
         return PlanPlace(library, Cuda(load_cuda(), device))
-    except BackendUnavailableError:
-        return PlanPlace(library, None)
+    except BackendUnavailableError as error:
+        return PlanPlace(library, None, str(error).partition(";")[0])
 
 
 def export_plan(
@@ -113,24 +118,34 @@ def export_plan(
     ``min_agreement`` as for :func:`isa_deploy.export.pipeline.export`.
 
     Raises :class:`InputError` for options, frames and folders, :class:`EngineError` or
-    :class:`ManifestError` for the graph, :class:`ExportError` where the build fails, and
-    :class:`ParityError` where the plan does not equal its graph: then only its report is written, into
-    ``<out>-failed``.
+    :class:`ManifestError` for the graph, :class:`BackendUnavailableError` where there is nothing to compare
+    the plan with, :class:`ExportError` where the build fails, and :class:`ParityError` where the plan does
+    not equal its graph: then only its report is written, into ``<out>-failed``.
     """
     graph = Path(onnx)
     folder = graph.parent if out is None else Path(out)
     manifest = read_onnx_manifest(graph)
     names = PlanNames(f"{graph.stem}.plan", f"{graph.stem}.json")
-    check_options(place.library, manifest, options)
+    profiles = check_options(place.library, manifest, options)
+    check_single_frames(manifest, profiles)
+    not_run = _why_not_run(place, options)
+    pictures: list[tuple[str, UInt8]] = []
+    if not_run is None:
+        # what the proof lacks is said before the minutes of a build
+        pictures = _fit(proof_frames(frames, manifest), manifest, profiles)
+        if source is None:
+            check_engines(manifest.precision)
     with os_errors(graph, "read the graph"):
         if graph.stat().st_size > MAX_ONNX_BYTES:
             raise InputError(f"{graph}: the graph has over 2 GiB, which no ISANet has; give a model.onnx of isa-export")
         onnx_bytes = graph.read_bytes()
-    make_folder(folder)
     with ExitStack() as stack:
+        stack.enter_context(result_folder(folder))
         stack.enter_context(folder_lock(folder))
+        for left_over in folder.glob(f"{WORK}*"):  # of a process that was killed: a living one has the lock
+            shutil.rmtree(left_over, ignore_errors=True)
         with os_errors(folder, "write the plan"):
-            work = Path(tempfile.mkdtemp(prefix=".isa-plan-", dir=folder))
+            work = Path(tempfile.mkdtemp(prefix=WORK, dir=folder))
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         progress(f"building with {place.library.title}, which can take minutes")
         started = time.perf_counter()
@@ -152,7 +167,8 @@ def export_plan(
             (work / names.manifest).write_text(planned.to_json(), encoding="utf-8")
         proof: ParityReport | None = None
         layers: LayerSummary | None = None
-        not_run = _why_not_run(place, work / names.plan, spec)
+        given: AnswerSource | None = None
+        compared: list[FramePictures] = []
         if not_run is None:
             assert place.cuda is not None
             engine = share_engine(
@@ -164,12 +180,9 @@ def export_plan(
             with os_errors(folder, "write the plan"):
                 (work / names.manifest).write_text(planned.to_json(), encoding="utf-8")
             given = source if source is not None else stack.enter_context(GraphAnswers(graph))
-            pictures = _fit(proof_frames(frames, manifest), manifest, built.profiles)
             stage = _stage(place, work / names.plan, manifest.precision, spec.version_compatible)
             proof, compared = prove_stages(given, [stage], {}, manifest, pictures, min_agreement, progress)
             del engine
-        else:
-            given, compared = None, []
         report = PlanReport(
             manifest=planned,
             source=None if given is None else given.name,
@@ -182,6 +195,8 @@ def export_plan(
             build_seconds=seconds,
             warnings=built.warnings,
             environment={**environment(), place.library.name: place.library.version},
+            graph_file=graph.name,
+            workspace_bytes=options.workspace_bytes,
         )
         write_plan_report(report, compared, work)
         if proof is not None and not proof.passed:
@@ -200,6 +215,7 @@ def export_plan(
                 (work / TIMING_CACHE).write_bytes(built.timing_cache)
             published.append(TIMING_CACHE)
         publish(work, folder, published)
+        forget_failure(folder, PLAN_REPORT_FILES)
     return PlanResult(folder / names.plan, planned, report)
 
 
@@ -215,14 +231,27 @@ def _nothing() -> None:
     """Prepare nothing."""
 
 
-def _engine_spec(place: PlanPlace, built: BuiltPlan, onnx_bytes: bytes, options: PlanOptions) -> EngineSpec:
-    capability = options.compute_capability
+def check_single_frames(manifest: Manifest, profiles: Sequence[ShapeRange]) -> None:
+    """Raise :class:`InputError` where a free batch gets no range that takes one frame, as runtime and proof give it."""
+    if manifest.input.shape_nhw[0] is None and profiles and all(each.min_nhw[0] > 1 for each in profiles):
+        raise InputError(
+            f"no shape range takes a single frame, the smallest batch is {min(each.min_nhw[0] for each in profiles)}; "
+            "give --min-shape 1xHxW, or fix the batch when the checkpoint is exported (--shape)"
+        )
+
+
+def _built_for(place: PlanPlace, options: PlanOptions) -> str | None:
+    """The compute capability of the cards that the plan will be for, None for every one from Ampere on."""
     if place.library.name == "tensorrt" and place.cuda is not None:
-        capability = place.cuda.compute_capability
+        return place.cuda.compute_capability
+    return options.compute_capability
+
+
+def _engine_spec(place: PlanPlace, built: BuiltPlan, onnx_bytes: bytes, options: PlanOptions) -> EngineSpec:
     return EngineSpec(
         builder=place.library.name,
-        builder_version=place.library.version,
-        compute_capability=capability,
+        builder_version=".".join(map(str, version_numbers(place.library.version))),
+        compute_capability=_built_for(place, options),
         onnx_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
         plan_sha256=hashlib.sha256(built.plan).hexdigest(),
         hardware_compatible=options.hardware_compatible,
@@ -241,14 +270,13 @@ def _read_timing_cache(folder: Path, library: TensorRTLibrary) -> bytes | None:
         return path.read_bytes() if path.stat().st_size <= MAX_TIMING_CACHE_BYTES else None
 
 
-def _why_not_run(place: PlanPlace, plan: Path, spec: EngineSpec) -> str | None:
+def _why_not_run(place: PlanPlace, options: PlanOptions) -> str | None:
     """Why a plan cannot be run on this machine, or None where it can."""
-    wanted = "a card" if spec.compute_capability is None else f"a card of compute capability {spec.compute_capability}"
+    built_for = _built_for(place, options)
+    wanted = "a card" if built_for is None else f"a card of compute capability {built_for}"
     if place.cuda is None:
-        return f"this machine has no card; run isa-export --plan on one with {wanted} to have it proven"
-    try:
-        check_card(plan, spec, place.cuda.compute_capability, place.cuda.title)
-    except EngineIncompatibleError:
+        return f"{place.missing}; run isa-export --plan on a machine with {wanted} to have it proven"
+    if not fits_card(built_for, options.hardware_compatible, place.cuda.compute_capability):
         return f"this machine's card is {place.cuda.title}; run isa-export --plan on {wanted} to have it proven"
     return None
 

@@ -9,9 +9,11 @@ broke) is the string ``"nan"``, ``"inf"`` or ``"-inf"``, because JSON has none:
     What the plan was compared with, in words: "the graph in ONNX Runtime"; null where it was not run.
 ``not_run``
     Why the plan was not run on this machine; null where it was.
-``passed``, ``failures``, ``threshold``, ``margin``, ``logits_tolerance``, ``frames``, ``stages``, ``comparisons``, ``skipped``
-    The comparison, as in ``report.json`` (:mod:`isa_deploy.export.report`) with ``source`` for the checkpoint.
-    Where the plan was not run, ``passed`` and the three numbers are null and the others empty.
+``passed``, ``failures``, ``threshold``, ``margin``, ``logits_tolerance``
+    The comparison's outcome and what was asked, as in ``report.json`` (:mod:`isa_deploy.export.report`) with
+    ``source`` for the checkpoint.  Where the plan was not run, ``failures`` is empty and the others are null.
+``frames``, ``stages``, ``comparisons``, ``skipped``
+    The comparison, as in ``report.json``; empty where the plan was not run.
 ``card``
     This machine's card in words, null where it has none.
 ``plan_bytes``, ``build_seconds``
@@ -31,7 +33,7 @@ broke) is the string ``"nan"``, ``"inf"`` or ``"-inf"``, because JSON has none:
 ``manifest``
     The plan's manifest, as in ``NAME.json``; its ``engine`` holds the library, its version, the compute
     capability, compatibility, shape ranges and both SHA-256.
-"""  # noqa: E501, one entry is one line
+"""
 
 from __future__ import annotations
 

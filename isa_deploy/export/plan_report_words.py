@@ -69,7 +69,7 @@ def plan_verdict(
     return Verdict(
         f"The plan equals {source}",
         f"At least {percent(worst)} of the labels are {sides.yardstick}’s on "
-        f"{'it' if count == 0 else 'the only frame' if count == 1 else f'every one of {frames}'}, on {place} "
+        f"{frames if count == 1 else f'every one of {frames}'}, on {place} "
         f"({percent(proof.threshold)} is asked). {differing:,}{of} compared labels differ, "
         f"{f'{certain:,}' if certain else 'none'} of them where {sides.yardstick} is certain.",
     )

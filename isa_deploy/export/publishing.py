@@ -51,10 +51,10 @@ def current_umask() -> int:
     return mask
 
 
-def forget_failure(folder: Path) -> None:
-    """Remove the report of an earlier export to ``folder`` that failed, now that one has passed."""
+def forget_failure(folder: Path, names: Sequence[str]) -> None:
+    """Remove the report ``names`` of an earlier failure in ``folder``, now that it has passed."""
     failed = failed_folder(folder)
-    for name in REPORT_FILES:
+    for name in names:
         (failed / name).unlink(missing_ok=True)
     if failed.is_dir() and not any(failed.iterdir()):
         failed.rmdir()

@@ -107,7 +107,12 @@ def _open_graph(graph: Path, in_folder: bool, backend: str, device: str, precisi
 
 
 def _runs_plans(plan: Path) -> bool:
-    """Whether the plan's library, cuda-python and a GPU are here.  Whether they fit the plan is said on opening."""
+    """Whether the plan's manifest, its library, cuda-python and a GPU are here.
+
+    Whether they fit the plan is said on opening.
+    """
+    if not plan.with_suffix(".json").is_file():
+        return False  # the graph carries a manifest of its own
     from isa_deploy.runtime.backends.cuda import Cuda, load_cuda
     from isa_deploy.runtime.backends.tensorrt_library import load_tensorrt
 

@@ -8,12 +8,23 @@ first; what only TensorRT can tell is explained in :mod:`isa_deploy.runtime.back
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from isa_deploy.errors import EngineError, EngineIncompatibleError, ManifestError
 from isa_deploy.manifest import EngineSpec, Manifest, read_manifest
 
-__all__ = ["PLAN_FILE", "PLAN_SUFFIXES", "check_card", "check_code", "check_library", "plan_manifest", "read_plan"]
+__all__ = [
+    "PLAN_FILE",
+    "PLAN_SUFFIXES",
+    "check_card",
+    "check_code",
+    "check_library",
+    "fits_card",
+    "plan_manifest",
+    "read_plan",
+    "version_numbers",
+]
 
 PLAN_FILE = "model.plan"
 PLAN_SUFFIXES = (".plan", ".engine")
@@ -106,11 +117,9 @@ def check_library(path: Path, spec: EngineSpec, name: str, version: str) -> None
 
 def check_card(path: Path, spec: EngineSpec, compute_capability: str, card: str) -> None:
     """Raise :class:`EngineIncompatibleError` where the card is not of the kind that the plan is for."""
-    if spec.compute_capability == compute_capability:
+    if fits_card(spec.compute_capability, spec.hardware_compatible, compute_capability):
         return
     any_card = spec.hardware_compatible or spec.compute_capability is None
-    if any_card and version_numbers(compute_capability) >= AMPERE:
-        return
     wanted = "compute capability 8.0 or later" if any_card else f"compute capability {spec.compute_capability}"
     raise EngineIncompatibleError(
         f"{path}: was built for {wanted} and this card is {card}; build it again here: "
@@ -118,12 +127,19 @@ def check_card(path: Path, spec: EngineSpec, compute_capability: str, card: str)
     )
 
 
+def fits_card(built_for: str | None, hardware_compatible: bool, compute_capability: str) -> bool:
+    """Whether a plan for compute capability ``built_for`` (None: every one from Ampere on) is one for this card's."""
+    if built_for == compute_capability:
+        return True
+    return (hardware_compatible or built_for is None) and version_numbers(compute_capability) >= AMPERE
+
+
 def version_numbers(version: str) -> tuple[int, ...]:
-    """``"10.16.1.11"`` as numbers, so that 10 is more than 9."""
-    try:
-        return tuple(int(part) for part in version.split("."))
-    except ValueError:
-        raise ManifestError(f"version '{version}' is not numbers with dots; build the plan again") from None
+    """``"10.16.1.11"`` as numbers, so that 10 is more than 9; what follows them (".post1") does not count."""
+    numbers = re.match(r"\d+(\.\d+)*", version, re.ASCII)
+    if numbers is None:
+        raise EngineError(f"version '{version}' does not begin with numbers; install the library again")
+    return tuple(int(part) for part in numbers[0].split("."))
 
 
 def file_sha256(path: Path) -> str:

@@ -179,7 +179,7 @@ class Segmenter:
         if fixed not in (None, n):
             raise InputError(f"this engine takes {fixed} frames at once, not {n}; export without a batch in --shape")
         (labels,) = backend.run_on_device(frames, [self.manifest.outputs.labels])
-        return labels if len(frame.shape) == 4 else labels.first()
+        return labels if frames.batched else labels.first()
 
     def segment_with_confidence(self, frame_hwc: Frame) -> tuple[UInt8, UInt8]:
         """The labels of a frame and the softmax of the winning class x 255, both uint8 H x W.

@@ -1,7 +1,7 @@
 """Fetch the genuine Python bindings of TensorRT and CUDA, for tests/test_tensorrt_api.py to look at.
 
-``python tests/genuine/fetch.py [--into DIR]`` makes one folder a part: DIR/tensorrt-10.16 and
-DIR/tensorrt-11.4 (NVIDIA's bindings over libraries compiled from stub.c: to be looked at, not run),
+``python tests/genuine/fetch.py [--into DIR]`` makes one folder a part: DIR/tensorrt-10.3, -10.16 and
+-11.4 (NVIDIA's bindings over libraries compiled from stub.c: to be looked at, not run),
 DIR/tensorrt-rtx-1.7 (libraries and bindings, 95 MB to download, 240 MB on disk), DIR/cuda-13 and DIR/cuda-12.
 DIR is by default ``genuine-api`` in the virtual environment.  Each folder is what PYTHONPATH takes.
 
@@ -76,6 +76,7 @@ class Part:
 
 
 PARTS = (
+    Part("tensorrt-10.3", "10.3.0", ("tensorrt_libs", "tensorrt_bindings"), stub_major=10),
     Part("tensorrt-10.16", "10.16.1.11", ("tensorrt_libs", "tensorrt_bindings"), stub_major=10),
     Part("tensorrt-11.4", "11.4.0.106", ("tensorrt_libs", "tensorrt_bindings"), stub_major=11),
     Part("tensorrt-rtx-1.7", "1.7.1.116", ("tensorrt_rtx_libs", "tensorrt_rtx_bindings")),

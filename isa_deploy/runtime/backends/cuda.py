@@ -57,7 +57,10 @@ class Cuda:
             raise BackendUnavailableError(
                 "this machine has no NVIDIA GPU that CUDA sees; run the graph (.onnx) on the CPU"
             )
-        self.check(error, "look for GPUs")
+        if error != errors.cudaSuccess:
+            raise BackendUnavailableError(
+                f"CUDA cannot look for GPUs ({self._words(error)}); see nvidia-smi, or run the graph (.onnx) on the CPU"
+            )
         if not 0 <= index < count:
             raise InputError(f"device {index} is no GPU of this machine, which has {count} (0 to {count - 1})")
         self.make_current()
@@ -85,10 +88,8 @@ class Cuda:
         """Raise :class:`EngineError` for anything but success.  ``action``: what was tried, "copy a frame"."""
         if error == self.module.cudaError_t.cudaSuccess:
             return
-        _, name = self.module.cudaGetErrorName(error)
-        _, text = self.module.cudaGetErrorString(error)
         raise EngineError(
-            f"the GPU could not {action} ({_text(name)}: {_text(text)}); after such an error a process cannot use the "
+            f"the GPU could not {action} ({self._words(error)}); after such an error a process cannot use the "
             "GPU again: start another, and see nvidia-smi and the system's log if it returns"
         )
 
@@ -128,16 +129,32 @@ class Cuda:
 
     def stream(self) -> Stream:
         """A stream of its own.  The default stream would wait for all others."""
-        return Stream(self, self._get(self.module.cudaStreamCreateWithFlags(self.module.cudaStreamNonBlocking), "open"))
+        flags = self.module.cudaStreamNonBlocking
+        return Stream(self, self._get(self.module.cudaStreamCreateWithFlags(flags), "make a stream"))
 
     def event(self) -> Event:
         """An event for ordering streams.  It keeps no time, which would make recording it slow."""
-        return Event(self, self._get(self.module.cudaEventCreateWithFlags(self.module.cudaEventDisableTiming), "open"))
+        flags = self.module.cudaEventDisableTiming
+        return Event(self, self._get(self.module.cudaEventCreateWithFlags(flags), "make an event"))
+
+    def waited_event(self) -> Event:
+        """An event that the host waits for asleep.
+
+        CUDA otherwise spins: a core would be busy for as long as the GPU is.
+        """
+        flags = self.module.cudaEventDisableTiming | self.module.cudaEventBlockingSync
+        return Event(self, self._get(self.module.cudaEventCreateWithFlags(flags), "make an event"))
 
     def _get(self, answer: tuple[Any, Any], action: str) -> Any:
         error, value = answer
         self.check(error, action)
         return value
+
+    def _words(self, error: Any) -> str:
+        """An error's name and text."""
+        _, name = self.module.cudaGetErrorName(error)
+        _, text = self.module.cudaGetErrorString(error)
+        return f"{_text(name)}: {_text(text)}"
 
     def _version(self, answer: tuple[Any, int]) -> str:
         error, number = answer
@@ -250,15 +267,16 @@ class Stream:
         module = self._cuda.module
         mode = module.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._cuda.check(*module.cudaStreamBeginCapture(self.handle, mode), "begin a graph")
+        success = module.cudaError_t.cudaSuccess
+        enqueued = False
         try:
             enqueued = enqueue()
         finally:
             error, graph = module.cudaStreamEndCapture(self.handle)
-        success = module.cudaError_t.cudaSuccess
+            if error == success and not enqueued:
+                module.cudaGraphDestroy(graph)
         if error != success or not enqueued:
             module.cudaGetLastError()
-            if error == success:
-                module.cudaGraphDestroy(graph)
             return None
         error, executable = module.cudaGraphInstantiate(graph, 0)
         module.cudaGraphDestroy(graph)

@@ -61,6 +61,7 @@ class CudaRuntimeModule(Protocol):
     cudaStreamCaptureMode: CaptureModes
     cudaStreamNonBlocking: int
     cudaEventDisableTiming: int
+    cudaEventBlockingSync: int
     cudaHostAllocDefault: int
 
     def cudaGetErrorName(self, error: Any) -> tuple[Any, bytes]: ...

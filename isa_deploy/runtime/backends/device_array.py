@@ -16,7 +16,7 @@ import numpy as np
 from isa_deploy.errors import InputError
 from isa_deploy.runtime.backends.cuda import DeviceMemory
 
-__all__ = ["DeviceArray", "DeviceFrames", "is_on_device", "read_device_frames"]
+__all__ = ["DeviceArray", "DeviceFrames", "read_device_frames"]
 
 Shape = tuple[int, ...]
 
@@ -121,8 +121,20 @@ class DeviceArray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return DL_CUDA, self.device
 
-    def __dlpack__(self, *, stream: int | None = None, **_: object) -> Any:
-        """A DLPack capsule.  ``stream`` needs no waiting for; newer keywords of consumers are for copies."""
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A DLPack capsule.  ``stream`` needs no waiting for, and every version reads the unversioned capsule.
+
+        Raises :class:`BufferError`, as the protocol asks, where a copy or another device is wanted.
+        """
+        if copy or dl_device not in (None, self.__dlpack_device__()):
+            raise BufferError(f"this result is given as it lies, on GPU {self.device}: copy it afterwards")
         sides = (ctypes.c_int64 * len(self.shape))(*self.shape)
         code = DL_UINT if self.dtype.kind == "u" else DL_FLOAT
         managed = _DLManagedTensor(
@@ -151,12 +163,14 @@ class DeviceArray:
 class DeviceFrames:
     """Frames on a GPU, uint8 N x H x W x 3.
 
-    ``pitch``: bytes from one row to the next.  ``stream``: the stream that they were made on and that has to
-    be waited for, or None.  ``owner`` keeps them alive.
+    ``batched``: whether they were given with an axis for the batch.  ``pitch``: bytes from one row to the
+    next.  ``stream``: the stream that they were made on and that has to be waited for, or None.  ``owner``
+    keeps them alive.
     """
 
     address: int
     shape: Shape
+    batched: bool
     pitch: int
     device: int
     stream: int | None
@@ -168,16 +182,6 @@ class DeviceFrames:
         return self.pitch == self.shape[2] * 3
 
 
-def is_on_device(frame: object) -> bool:
-    """Whether an object says that it lies on a GPU."""
-    if isinstance(frame, np.ndarray):
-        return False
-    if hasattr(frame, "__cuda_array_interface__"):
-        return True
-    place = getattr(frame, "__dlpack_device__", None)
-    return place is not None and int(place()[0]) in (DL_CUDA, DL_CUDA_MANAGED)
-
-
 def read_device_frames(frame: Any, stream: int, device: int) -> DeviceFrames:
     """A frame (H x W x 3) or a batch (N x H x W x 3) of uint8 on a GPU, where it lies.
 
@@ -185,9 +189,13 @@ def read_device_frames(frame: Any, stream: int, device: int) -> DeviceFrames:
     GPU to take where ``__cuda_array_interface__``, which does not name one, is all there is.  Raises
     :class:`InputError` for another type or layout.
     """
-    if hasattr(frame, "__dlpack__"):
+    if hasattr(frame, "__dlpack__") and hasattr(frame, "__dlpack_device__"):
         return _from_dlpack(frame, stream)
-    return _from_interface(frame, device)
+    if hasattr(frame, "__cuda_array_interface__"):
+        return _from_interface(frame, device)
+    raise InputError(
+        f"a {type(frame).__name__} is no frame on a GPU: it has neither __cuda_array_interface__ nor DLPack"
+    )
 
 
 def _from_interface(frame: Any, device: int) -> DeviceFrames:
@@ -203,12 +211,20 @@ def _from_interface(frame: Any, device: int) -> DeviceFrames:
 
 
 def _from_dlpack(frame: Any, stream: int) -> DeviceFrames:
-    capsule = frame.__dlpack__(stream=stream)
+    # asked first: a producer elsewhere refuses a GPU's stream with an exception of its own
+    place = int(frame.__dlpack_device__()[0])
+    if place not in (DL_CUDA, DL_CUDA_MANAGED):
+        raise InputError(
+            f"frames must lie on a GPU, and this {type(frame).__name__} does not (DLPack device type {place}); use "
+            "segment() for frames in the host's memory"
+        )
+    try:
+        capsule = frame.__dlpack__(stream=stream)
+    except BufferError as error:
+        raise InputError(f"the frame cannot be taken by DLPack ({error}); make a plain array of it before") from error
     # the capsule stays ours: its own destructor ends it, so the memory lives as long as these frames
     pointer = _capsule_pointer(capsule, _CAPSULE_NAME)
     tensor = _DLManagedTensor.from_address(pointer).dl_tensor
-    if tensor.device.device_type not in (DL_CUDA, DL_CUDA_MANAGED):
-        raise InputError("frames must lie on a GPU (DLPack says another place); give the array itself")
     if (tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes) != (DL_UINT, 8, 1):
         raise InputError(
             f"frames on a GPU must be uint8, not DLPack type {tensor.dtype.code} of {tensor.dtype.bits} bits; "
@@ -229,12 +245,15 @@ def _frames(
         raise InputError(f"frames on a GPU must be H x W x 3 or N x H x W x 3, not {'x'.join(map(str, shape))}")
     n, h, w = (1, *shape[:2]) if len(shape) == 3 else shape[:3]
     if strides is None:
-        return DeviceFrames(address, (n, h, w, 3), w * 3, device, stream, owner)
-    pitch, pixel, channel = strides[-3:]
+        return DeviceFrames(address, (n, h, w, 3), len(shape) == 4, w * 3, device, stream, owner)
+    # the stride of an axis with one entry means nothing, and libraries write what they like there
+    pitch = strides[-3] if h > 1 else w * 3
+    pixel = strides[-2] if w > 1 else 3
+    channel = strides[-1]
     whole = strides[0] if len(shape) == 4 and n > 1 else h * pitch
     if (pixel, channel) != (3, 1) or pitch < w * 3 or whole != h * pitch:
         raise InputError(
             f"frames on a GPU must have their rows in one piece each and at one distance, not strides {strides} for "
             f"{'x'.join(map(str, shape))}; make them contiguous before"
         )
-    return DeviceFrames(address, (n, h, w, 3), pitch, device, stream, owner)
+    return DeviceFrames(address, (n, h, w, 3), len(shape) == 4, pitch, device, stream, owner)

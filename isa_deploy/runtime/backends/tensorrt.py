@@ -1,8 +1,8 @@
 """TensorRT plans on an NVIDIA GPU.
 
 A frame's way: host memory, page-locked memory, the GPU (its own stream), the engine (another), the wanted
-outputs back (a third).  Two slots for each shape take turns, so that the next frame is copied up while this
-one is computed.  Each slot has a context, buffers and a CUDA graph of its own: a captured graph holds the
+outputs back (a third).  Each shape has up to two slots, so that the next frame is copied up while this one is
+computed.  Each slot has a context, buffers and a CUDA graph of its own: a captured graph holds the
 addresses, and changing the context it was captured from would be undefined (NVIDIA's best practices for
 CUDA graphs).  Contexts run one after the other on one stream, so they share one piece of scratch memory.
 """
@@ -10,8 +10,10 @@ CUDA graphs).  Contexts run one after the other on one stream, so they share one
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -100,17 +102,21 @@ class TensorRTBackend:
         if pinned is None:
             np.copyto(slot.image_nhwc, image_nhwc)
             pinned = slot.pinned_address
-        self._upload.upload(slot.input.address, pinned, image_nhwc.nbytes)
-        slot.uploaded.record(self._upload)
-        self._compute.wait(slot.uploaded)
-        self._enqueue(slot)
-        slot.computed.record(self._compute)
-        self._download.wait(slot.computed)
-        for name in outputs:
-            host = slot.host_output(name)
-            self._download.download(host.address, slot.outputs[name].address, host.size)
-        slot.downloaded.record(self._download)
-        slot.pending = _PendingFrames(slot, tuple(outputs), image_nhwc)
+        hosts = {name: slot.host_output(name) for name in outputs}
+        with ExitStack() as undo:
+            # a frame that is given up half way must leave nothing running on its slot, nor on its own memory
+            undo.callback(self._drain)
+            self._upload.upload(slot.input.address, pinned, image_nhwc.nbytes)
+            slot.uploaded.record(self._upload)
+            self._compute.wait(slot.uploaded)
+            self._enqueue(slot)
+            slot.computed.record(self._compute)
+            self._download.wait(slot.computed)
+            for name, host in hosts.items():
+                self._download.download(host.address, slot.outputs[name].address, host.size)
+            slot.downloaded.record(self._download)
+            slot.pending = _PendingFrames(slot, tuple(outputs), image_nhwc)
+            undo.pop_all()
         return slot.pending
 
     def run_on_device(self, frames: DeviceFrames, outputs: Sequence[str]) -> list[DeviceArray]:
@@ -126,25 +132,28 @@ class TensorRTBackend:
                 f"device={frames.device}"
             )
         self._cuda.make_current()
-        if frames.stream is not None:
-            self._compute.wait_for_stream(frames.stream)
         lane = self._lane(frames.shape)
         slot = lane.direct_slot()
-        address = frames.address
-        if not frames.packed or address % ALIGNMENT:
-            row = frames.shape[2] * 3
-            self._compute.gather(slot.input.address, address, frames.pitch, row, frames.shape[0] * frames.shape[1])
-            address = slot.input.address
-        given = {name: self._cuda.allocate(slot.outputs[name].size, "a result on the GPU") for name in outputs}
-        addresses = {name: memory.address for name, memory in {**slot.outputs, **given}.items()}
-        slot.set_addresses({self._engine.input_name: address, **addresses})
-        self._execute(slot.context)
-        self._compute.synchronize()
-        made = []
-        for name, memory in given.items():
-            spec = lane.specs[name]
-            made.append(DeviceArray(memory, lane.shapes[name], np.dtype(spec.spec.dtype), self._cuda.index))
-        return made
+        given: dict[str, DeviceMemory] = {}
+        with ExitStack() as undo:
+            for name in outputs:
+                given[name] = self._cuda.allocate(slot.outputs[name].size, "a result on the GPU")
+                undo.callback(given[name].close)
+            undo.callback(self._drain)
+            if frames.stream is not None:
+                self._compute.wait_for_stream(frames.stream)
+            address = frames.address
+            if not frames.packed or address % ALIGNMENT:
+                row = frames.shape[2] * 3
+                self._compute.gather(slot.input.address, address, frames.pitch, row, frames.shape[0] * frames.shape[1])
+                address = slot.input.address
+            addresses = {name: memory.address for name, memory in {**slot.outputs, **given}.items()}
+            slot.set_addresses({self._engine.input_name: address, **addresses})
+            self._execute(slot.context)
+            self._compute.synchronize()
+            undo.pop_all()
+        dtypes = {name: np.dtype(each.spec.dtype) for name, each in lane.specs.items()}
+        return [DeviceArray(given[name], lane.shapes[name], dtypes[name], self._cuda.index) for name in outputs]
 
     @property
     def device_index(self) -> int:
@@ -169,16 +178,11 @@ class TensorRTBackend:
 
     def close(self) -> None:
         """Give all memory back.  Answers that were not waited for are lost."""
-        if self._shared is None:
+        # the engine has to live until the last of its contexts is gone
+        engine, self._shared = self._shared, None
+        if engine is None:
             return
-        self._shared = None
-        try:
-            self._cuda.make_current()
-            for stream in (self._upload, self._compute, self._download):
-                stream.synchronize()
-        except EngineError:
-            # the GPU is lost; what follows is bookkeeping of this process
-            pass
+        self._drain()
         for lane in self._lanes.values():
             lane.close()
         self._lanes.clear()
@@ -186,6 +190,21 @@ class TensorRTBackend:
             self._scratch.close()
         for stream in (self._upload, self._compute, self._download):
             stream.close()
+
+    def __del__(self) -> None:
+        # for whoever forgets to close: in the right order, which the parts' own finalizers do not know
+        if hasattr(self, "_lanes"):
+            self.close()
+
+    def _drain(self) -> None:
+        """Let everything come to its end, that memory in use can go."""
+        try:
+            self._cuda.make_current()
+            for stream in (self._upload, self._compute, self._download):
+                stream.synchronize()
+        except EngineError:
+            # the GPU is lost, so nothing runs on it; whoever waits for an answer is told
+            pass
 
     @property
     def _engine(self) -> SharedEngine:
@@ -314,27 +333,29 @@ class TensorRTBackend:
 
 
 class _Lane:
-    """Everything for frames of one shape: slots that take turns, and one for frames that lie on the GPU."""
+    """Everything for frames of one shape: slots for frames of the host's, and one for frames on the GPU."""
 
     def __init__(self, backend: TensorRTBackend, shape: Shape, profile: int) -> None:
-        self._backend = backend
+        # no cycle: the backend goes, and closes, when its user lets go of it
+        self._backend: TensorRTBackend = weakref.proxy(backend)
         self._shape = shape
         self._profile = profile
         self.specs = {each.name: each for each in backend.output_tensors()}
         self.shapes: dict[str, Shape] = {}
-        self._slots: list[_Slot] = []
+        self._slots: list[_Slot] = []  # the one that was used last is last
         self._direct: _Slot | None = None
-        self._turn = 0
 
     def next_slot(self) -> _Slot:
-        """The slot whose turn it is, its last answer taken off it."""
-        turn, self._turn = self._turn, (self._turn + 1) % SLOTS
-        if turn >= len(self._slots):
+        """A slot that is free, or a new one, or the one that was used first, its answer taken off it."""
+        slot = next((each for each in self._slots if each.pending is None), None)
+        if slot is None and len(self._slots) < SLOTS:
             self._slots.append(self._make_slot())
             return self._slots[-1]
-        slot = self._slots[turn]
+        slot = slot or self._slots[0]
         if slot.pending is not None:
             slot.pending.collect()
+        self._slots.remove(slot)
+        self._slots.append(slot)
         return slot
 
     def direct_slot(self) -> _Slot:
@@ -394,19 +415,26 @@ class _Slot:
         self._shape = shape
         self._output_shapes = output_shapes
         self._dtypes = {name: np.dtype(each.spec.dtype) for name, each in specs.items()}
-        purpose = f"frames of {_shape_words(shape)} and their results"
-        self.input = cuda.allocate(int(np.prod(shape)), purpose)
-        self.outputs = {
-            name: cuda.allocate(int(np.prod(sides)) * self._dtypes[name].itemsize, purpose)
-            for name, sides in output_shapes.items()
-        }
         self._pinned_input: PinnedMemory | None = None
         self._pinned_outputs: dict[str, PinnedMemory] = {}
-        self.uploaded: Event = cuda.event()
-        self.computed: Event = cuda.event()
-        self.downloaded: Event = cuda.event()
-        outputs = {name: memory.address for name, memory in self.outputs.items()}
-        self.set_addresses({backend.input_name: self.input.address, **outputs})
+        self.outputs: dict[str, DeviceMemory] = {}
+        purpose = f"frames of {_shape_words(shape)} and their results"
+        with ExitStack() as undo:
+            self.input = cuda.allocate(int(np.prod(shape)), purpose)
+            undo.callback(self.input.close)
+            for name, sides in output_shapes.items():
+                memory = cuda.allocate(int(np.prod(sides)) * self._dtypes[name].itemsize, purpose)
+                self.outputs[name] = memory
+                undo.callback(memory.close)
+            self.uploaded: Event = cuda.event()
+            undo.callback(self.uploaded.close)
+            self.computed: Event = cuda.event()
+            undo.callback(self.computed.close)
+            self.downloaded: Event = cuda.waited_event()
+            undo.callback(self.downloaded.close)
+            outputs = {name: memory.address for name, memory in self.outputs.items()}
+            self.set_addresses({backend.input_name: self.input.address, **outputs})
+            self._held = undo.pop_all()
 
     def set_addresses(self, addresses: Mapping[str, int]) -> None:
         """Where the context reads its input and writes its outputs."""
@@ -452,14 +480,11 @@ class _Slot:
         if self.pending is not None:
             self.pending.give_up()
         self.drop_graph()
-        for device_memory in (self.input, *self.outputs.values()):
-            device_memory.close()
+        self._held.close()
         for host_memory in self._pinned_outputs.values():
             host_memory.close()
         if self._pinned_input is not None:
             self._pinned_input.close()
-        for event in (self.uploaded, self.computed, self.downloaded):
-            event.close()
         del self.context
 
 

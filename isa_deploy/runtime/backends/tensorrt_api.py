@@ -1,10 +1,10 @@
 """The part of TensorRT's Python API that isa-deploy uses, as protocols.
 
-TensorRT ships no type stubs and three libraries have to fit: ``tensorrt`` 10.12 and later, ``tensorrt`` 11
+TensorRT ships no type stubs and three libraries have to fit: ``tensorrt`` 10.3 and later, ``tensorrt`` 11
 and ``tensorrt_rtx``.  The module is chosen once (:mod:`isa_deploy.runtime.backends.tensorrt_library`) and
 passed down as a :class:`TensorRTModule`, so mypy refuses any name that is not written here, and
 ``tests/test_tensorrt_api.py`` holds every name, enum member and parameter that is written here to the
-genuine bindings of all three.
+genuine bindings of 10.3, 10.16, 11.4 and RTX 1.7.
 
 A protocol is named as the class it describes with an ``I`` before it where the class has none.
 Enum members are opaque: their ordinals moved between majors, so only names are used, never numbers.

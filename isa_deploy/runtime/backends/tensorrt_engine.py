@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isa_deploy.errors import EngineError, EngineIncompatibleError
+from isa_deploy.errors import BackendUnavailableError, EngineError, EngineIncompatibleError
 from isa_deploy.manifest import EngineSpec
 from isa_deploy.runtime.backends.cuda import Cuda
 from isa_deploy.runtime.backends.signature import TensorSpec
-from isa_deploy.runtime.backends.tensorrt_api import ICudaEngine, IExecutionContext
+from isa_deploy.runtime.backends.tensorrt_api import ICudaEngine, IExecutionContext, IRuntime
 from isa_deploy.runtime.backends.tensorrt_library import TensorRTLibrary
 from isa_deploy.runtime.backends.tensorrt_log import TensorRTLog, make_error_recorder, make_logger
 from isa_deploy.runtime.backends.tensorrt_types import tensor_spec
@@ -54,15 +54,14 @@ class SharedEngine:
         self.log = TensorRTLog()
         self._logger = make_logger(trt, self.log)
         self._recorder = make_error_recorder(trt, self.log)
-        self._runtime = runtime = trt.Runtime(self._logger)
-        runtime.error_recorder = self._recorder
+        self._context_lock = threading.Lock()
+        # no local names for TensorRT's objects: where this raises, they must go as __del__ has it
+        self._runtime = _make_runtime(library, self._logger, self.log)
+        self._runtime.error_recorder = self._recorder
         # False is TensorRT's default too; said here because a plan is somebody else's program
-        runtime.engine_host_code_allowed = allow_engine_code
-        engine = runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise _refused(origin, spec, library, cuda, self.log)
-        self.engine: ICudaEngine = engine
-        self.tensors = {each.name: each for each in _tensors(library, engine)}
+        self._runtime.engine_host_code_allowed = allow_engine_code
+        self.engine: ICudaEngine = self._deserialize(plan, origin, spec, cuda)
+        self.tensors = {each.name: each for each in _tensors(library, self.engine)}
         inputs = [each for each in self.tensors.values() if each.is_input]
         if len(inputs) != 1:
             raise EngineError(
@@ -71,9 +70,10 @@ class SharedEngine:
         self.input_name = inputs[0].name
         self.profiles = tuple(
             tuple(
-                tuple(int(side) for side in shape) for shape in engine.get_tensor_profile_shape(self.input_name, index)
+                tuple(int(side) for side in shape)
+                for shape in self.engine.get_tensor_profile_shape(self.input_name, index)
             )
-            for index in range(engine.num_optimization_profiles)
+            for index in range(self.engine.num_optimization_profiles)
         )
 
     def __del__(self) -> None:
@@ -83,10 +83,10 @@ class SharedEngine:
 
     def create_context(self) -> IExecutionContext:
         """A context whose scratch memory is the caller's to allocate.  Raises :class:`EngineError`."""
-        self.log.clear()
-        context = self.engine.create_execution_context(
-            self.library.module.ExecutionContextAllocationStrategy.USER_MANAGED
-        )
+        strategy = self.library.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        with self._context_lock:  # contexts are made by every thread that has a Segmenter of the plan
+            self.log.clear()
+            context = self.engine.create_execution_context(strategy)
         if context is None:
             if self.log.out_of_memory is not None:
                 raise EngineError(
@@ -95,6 +95,12 @@ class SharedEngine:
                 )
             raise EngineError(f"{self.library.title} could not make the engine ready: {self.log.reason()}")
         return context
+
+    def _deserialize(self, plan: bytes, origin: Path, spec: EngineSpec | None, cuda: Cuda) -> ICudaEngine:
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise _refused(origin, spec, self.library, cuda, self.log)
+        return engine
 
     def information(self) -> str:
         """What the engine inspector tells of the layers, as JSON; "{}" where it tells nothing."""
@@ -148,6 +154,17 @@ def share_engine(
             shared = SharedEngine(plan, origin, spec, library, cuda, allow_engine_code)
             _ENGINES[key] = shared
     return shared
+
+
+def _make_runtime(library: TensorRTLibrary, logger: Any, log: TensorRTLog) -> IRuntime:
+    """A ``Runtime``.  Raises :class:`BackendUnavailableError` where the library cannot use this driver."""
+    try:
+        return library.module.Runtime(logger)
+    except (RuntimeError, TypeError) as error:  # pybind11 says TypeError where TensorRT gave a null pointer
+        raise BackendUnavailableError(
+            f"{library.title} cannot use the GPU ({log.reason()}); install the driver that this version asks for, or "
+            "run the graph (.onnx) on the CPU"
+        ) from error
 
 
 def _tensors(library: TensorRTLibrary, engine: ICudaEngine) -> list[EngineTensor]:

@@ -23,8 +23,8 @@ _IMPORTS: dict[BuilderName, tuple[tuple[str, ...], ...]] = {
     "tensorrt_rtx": (("tensorrt_rtx",), ("tensorrt_rtx_libs", "tensorrt_rtx_bindings")),
 }
 
-OLDEST = (10, 12)
-"""From TensorRT 10.12 on strongly typed networks are what NVIDIA advises; 11 has nothing else."""
+OLDEST = (10, 3)
+"""JetPack 6 has TensorRT 10.3.  It is also the oldest whose bindings tests/test_tensorrt_api.py looks at."""
 
 
 @dataclass(frozen=True)

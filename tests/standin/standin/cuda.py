@@ -222,7 +222,7 @@ def cudaStreamWaitEvent(stream: Any, event: Any, flags: int) -> Any:
 
 @_function(1)
 def cudaEventCreateWithFlags(flags: int) -> Any:
-    if flags != cudaEventDisableTiming:
+    if flags & ~cudaEventBlockingSync != cudaEventDisableTiming:
         WORLD.violate("an event was made that keeps time, which makes recording it slow")
     return (WORLD.give("cudaEvent_t", Event()),)
 
@@ -380,6 +380,7 @@ def _graph(handle: Any, executable: bool, what: str) -> Graph:
 
 cudaStreamNonBlocking = 1
 cudaEventDisableTiming = 2
+cudaEventBlockingSync = 1
 cudaHostAllocDefault = 0
 
 NAMES = {name: value for name, value in list(globals().items()) if name.startswith("cuda")}

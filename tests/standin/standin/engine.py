@@ -82,7 +82,7 @@ def _out_of_memory(size: int) -> str:
 
 def _refusal(plan: Plan, library: Any, host_code: bool) -> str | None:
     if not library.has_device():
-        return "Cuda Runtime (In ScopedCudaStream (cudaError 35: CUDA driver version is insufficient for CUDA runtime version))"
+        return "Cuda Runtime (cudaError 35: CUDA driver version is insufficient for CUDA runtime version)"
     if plan.library != library.name:
         return "Serialization assertion magicTagRead == kMAGIC_TAG failed.Magic tag does not match"
     if plan.version_compatible and not host_code:
@@ -287,7 +287,8 @@ class _Context:
             tensor = engine._tensors.get(name)
             if tensor is None or not tensor.is_input:
                 engine._reporter.error(
-                    f"IExecutionContext::setInputShape: Error Code 3: API Usage Error (Given invalid tensor name: {name})",
+                    f"IExecutionContext::setInputShape: Error Code 3: API Usage Error (Given invalid tensor name: "
+                    f"{name})",
                     "INVALID_ARGUMENT",
                 )
                 return False

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from standin.memory import Access
 
@@ -113,4 +112,3 @@ class Graph:
 
     jobs: tuple[Job, ...]
     executable: bool
-    extra: Any = None

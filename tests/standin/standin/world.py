@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from standin.knobs import PREFIX, knobs_from_environment
 from standin.memory import FRESH, Access, Allocation, Registry
-from standin.streams import Clock, Event, Graph, Handle, Job, Queued, Stream, join
+from standin.streams import Clock, Event, Handle, Job, Queued, Stream, join
 from standin.violation import StandinViolation
 
 __all__ = ["WORLD", "World"]
@@ -246,10 +246,6 @@ class World:
                 each.capture.broken = "cudaErrorStreamCaptureInvalidated"
                 broken = True
         return broken
-
-    def graphs(self) -> list[Graph]:
-        """The graphs that live."""
-        return [each for each in self._handles.values() if isinstance(each, Graph)]
 
     def _report(self, path: Path) -> None:
         """What a subprocess leaves behind, as JSON."""
