@@ -237,7 +237,7 @@ def comparison(**changes: object) -> StageComparison:
     ("changes", "message"),
     [
         ({"label_agreement": 0.9994}, "99.9400% of the labels agree"),
-        ({"differing_certain": 1}, "1 labels differ where the checkpoint is certain"),
+        ({"differing_certain": 1}, "1 labels differ where the right answer is certain"),
         ({"logits_max_abs": 2e-3}, "logits differ by 2.00e-03"),
         ({"logits_max_abs": float("nan")}, "not finite"),
         ({"gated": False}, "no stage could be run"),
@@ -299,6 +299,43 @@ def test_a_move_that_fails_brings_the_earlier_export_back(tmp_path: Path) -> Non
         publishing.publish(work, folder, ("a", "missing"))
     assert [path.name for path in folder.iterdir()] == ["a"]
     assert (folder / "a").read_text() == "old"
+
+
+def test_files_that_the_new_ones_make_wrong_go_and_come_back_where_a_move_fails(tmp_path: Path) -> None:
+    work, folder = tmp_path / ".work", tmp_path / "engine"
+    for place, names in ((work, ("a",)), (folder, ("a", "model.plan", "photo"))):
+        place.mkdir()
+        for name in names:
+            (place / name).write_text(place.name)
+    with pytest.raises(InputError, match="no such file"):
+        publishing.publish(work, folder, ("a", "missing"), ("model.plan",))
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "model.plan", "photo"]
+    (work / "a").write_text("new")
+    publishing.publish(work, folder, ("a",), ("model.plan", "plan-report.json"))
+    assert sorted(path.name for path in folder.iterdir()) == ["a", "photo"]
+    assert (folder / "a").read_text() == "new"
+
+
+def test_a_failed_exports_report_goes_beside_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "engine").mkdir()
+    monkeypatch.chdir(tmp_path / "engine")
+    assert publishing.failed_folder(Path()) == tmp_path / "engine-failed"
+    assert publishing.failed_folder(Path("../engine")).resolve() == tmp_path / "engine-failed"
+    assert publishing.failed_folder(Path("other")) == Path("other-failed")
+
+
+def test_an_export_again_takes_the_plan_of_the_earlier_graph_away(golden: Path, tmp_path: Path) -> None:
+    for name in ("model.plan", "plan-report.html", "timing.cache", "notes.txt"):
+        (tmp_path / name).write_text("of the earlier graph")
+    export(golden / "isanet_r18w16_streets.pth", tmp_path, shape_nhw=(1, 64, 128))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model.json",
+        "model.onnx",
+        "notes.txt",
+        "report.html",
+        "report.json",
+        "timing.cache",
+    ]
 
 
 def test_a_terminated_export_leaves_nothing(golden: Path, tmp_path: Path) -> None:

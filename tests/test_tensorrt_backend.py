@@ -8,15 +8,17 @@ import itertools
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
-from tensorrt_plans import Copy, Open, Plans, References, UInt8
 
 from isa_deploy import EngineError, Segmenter
 from isa_deploy.runtime.backends.tensorrt import SHAPES_KEPT, SLOTS
+
+if TYPE_CHECKING:
+    from tensorrt_plans import Copy, Open, Plans, References, UInt8
 
 pytest_plugins = ("standin_fixtures", "tensorrt_plans")
 
@@ -230,10 +232,9 @@ def test_a_frame_buffer_goes_up_from_where_it_lies(
     for pending, frame in zip(under_way, frames[:3], strict=True):
         assert np.array_equal(pending.result(), reference("streets").labels(frame))
     # a part of one that is not in one piece is a frame as any other
-    assert np.array_equal(
-        segmenter.segment(buffers[0][:, :40]), reference("streets").labels(np.ascontiguousarray(frames[0][:, :40]))
-    )
-    assert copies[-2].source not in range(addresses[0], addresses[0] + frames[0].nbytes)
+    part, wanted = buffers[0][:, :40], reference("streets").labels(np.ascontiguousarray(frames[0][:, :40]))
+    assert np.array_equal(segmenter.segment(part), wanted)
+    assert np.array_equal(segmenter._backend.start(part[None], ["labels"]).wait()[0][0], wanted)
 
 
 def test_a_frame_buffer_that_is_dropped_lives_until_its_frame_is_done(
@@ -349,7 +350,7 @@ def test_the_profile_is_picked_by_the_shape(gpu: Any, opened: Open, reference: R
         part = np.ascontiguousarray(scene[: size[0], : size[1]])
         assert np.array_equal(segmenter.segment(part), reference("streets").labels(part))
     # where both hold a frame, the one that was tuned for the nearest size
-    assert picked == [0, 1, 0, 0, 1]
+    assert picked == [1, 0, 1, 1, 0]
 
 
 def test_one_engine_serves_all_segmenters_of_a_plan_and_goes_with_the_last(

@@ -66,8 +66,9 @@ otherwise isa-infer cuts them.
 
 \b
 Exit codes:
-  0    exported and proven
-  1    exported, and not equal to the checkpoint
+  0    exported and proven; a plan for a card that is not here is not proven,
+       and a line says so
+  1    exported, and not equal to the checkpoint; or a plan, to its graph
   2    it could not be exported: usage, checkpoint, frames, folder, library, card
   130  interrupted (Ctrl-C); nothing is left behind
 """

@@ -14,7 +14,13 @@ from isa_deploy.export.onnx import ShapeNHW, save_onnx, trace
 from isa_deploy.export.parity import ParityReport, prove
 from isa_deploy.export.precision import Precision
 from isa_deploy.export.proof_frames import proof_frames
-from isa_deploy.export.publishing import REPORT_FILES, failed_folder, forget_failure, publish
+from isa_deploy.export.publishing import (
+    PLAN_REPORT_FILES,
+    REPORT_FILES,
+    failed_folder,
+    forget_failure,
+    publish,
+)
 from isa_deploy.export.reference import Reference
 from isa_deploy.export.report import write_report
 from isa_deploy.files import make_folder, os_errors
@@ -31,6 +37,7 @@ from isa_deploy.manifest import (
 from isa_deploy.models.checkpoint import Checkpoint, build_network, read_checkpoint
 from isa_deploy.runtime.datasets import dataset_palette, distinct_palette
 from isa_deploy.runtime.opening import ONNX_FILE
+from isa_deploy.runtime.plan import PLAN_FILE
 from isa_deploy.runtime.tiling import WindowGrid, slide_grid
 
 __all__ = ["ONNX_FILE", "ExportResult", "export", "make_manifest"]
@@ -116,7 +123,8 @@ def export(
                 f"see {failed / 'report.html'}, and --min-agreement to accept it"
                 + (f" ({folder} still holds an earlier export)" if (folder / ONNX_FILE).exists() else "")
             )
-        publish(work, folder, (*REPORT_FILES, MANIFEST_FILE, ONNX_FILE))
+        # a plan of the graph that was here is no plan of this one
+        publish(work, folder, (*REPORT_FILES, MANIFEST_FILE, ONNX_FILE), (PLAN_FILE, *PLAN_REPORT_FILES))
         forget_failure(folder, REPORT_FILES)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -24,9 +24,9 @@ from isa_deploy.export.graph_answers import GraphAnswers, check_engines
 from isa_deploy.export.parity import FramePictures, ParityReport, Stage, environment, prove_stages
 from isa_deploy.export.plan_layers import LayerSummary, layer_summary
 from isa_deploy.export.plan_progress import BuildProgress, ignore_progress
-from isa_deploy.export.plan_report import PLAN_REPORT_FILES, PlanReport, write_plan_report
+from isa_deploy.export.plan_report import PlanReport, write_plan_report
 from isa_deploy.export.proof_frames import proof_frames
-from isa_deploy.export.publishing import failed_folder, forget_failure, publish
+from isa_deploy.export.publishing import PLAN_REPORT_FILES, failed_folder, forget_failure, publish
 from isa_deploy.export.tensorrt import BuiltPlan, PlanOptions, build_plan, check_options
 from isa_deploy.files import folder_lock, make_folder, os_errors, result_folder
 from isa_deploy.manifest import EngineSpec, Manifest, ShapeRange
@@ -128,6 +128,7 @@ def export_plan(
     names = PlanNames(f"{graph.stem}.plan", f"{graph.stem}.json")
     profiles = check_options(place.library, manifest, options)
     check_single_frames(manifest, profiles)
+    check_windows(manifest, profiles)
     not_run = _why_not_run(place, options)
     pictures: list[tuple[str, UInt8]] = []
     if not_run is None:
@@ -240,6 +241,24 @@ def check_single_frames(manifest: Manifest, profiles: Sequence[ShapeRange]) -> N
         )
 
 
+def check_windows(manifest: Manifest, profiles: Sequence[ShapeRange]) -> None:
+    """Raise :class:`InputError` where the windows that the runtime cuts fit no range."""
+    crop, inside = manifest.inference.crop_hw, manifest.inference.windows_in_graph
+    if crop is None or inside or not profiles:
+        return
+    if not any(_holds(each, crop) for each in profiles):
+        raise InputError(
+            f"no shape range takes this model's windows of {crop[0]}x{crop[1]}, which is all that the plan is shown; "
+            f"give --min-shape and --max-shape that hold 1x{crop[0]}x{crop[1]}, or leave them out"
+        )
+
+
+def _holds(profile: ShapeRange, size_hw: tuple[int, int]) -> bool:
+    """Whether a range holds frames of a size."""
+    sides = zip(profile.min_nhw[1:], size_hw, profile.max_nhw[1:], strict=True)
+    return all(least <= side <= most for least, side, most in sides)
+
+
 def _built_for(place: PlanPlace, options: PlanOptions) -> str | None:
     """The compute capability of the cards that the plan will be for, None for every one from Ampere on."""
     if place.library.name == "tensorrt" and place.cuda is not None:
@@ -302,13 +321,10 @@ def _fit(
         return pictures
     fitted = []
     for name, frame in pictures:
-        shown = frame.shape[:2]
+        shown = frame.shape[0], frame.shape[1]
         if inference.crop_hw is not None and not inference.windows_in_graph:
             shown = (min(shown[0], inference.crop_hw[0]), min(shown[1], inference.crop_hw[1]))
-        held = any(
-            each.min_nhw[1] <= shown[0] <= each.max_nhw[1] and each.min_nhw[2] <= shown[1] <= each.max_nhw[2]
-            for each in profiles
-        )
+        held = any(_holds(each, shown) for each in profiles)
         size = (frame.shape[0], frame.shape[1]) if held else profiles[0].opt_nhw[1:]
         fitted.append((name, resize_frame(frame, size)))
     return fitted

@@ -55,6 +55,7 @@ from isa_deploy.export.plan_report_words import (
     sizes_words,
     tensor_rows,
 )
+from isa_deploy.export.publishing import PLAN_REPORT_FILES
 from isa_deploy.export.report_files import json_text, render_page, write_texts
 from isa_deploy.export.report_pictures import frame_figures
 from isa_deploy.export.report_tables import class_rows, frame_lines, legend, proof_record, shown_stage, summaries
@@ -64,10 +65,9 @@ from isa_deploy.runtime.backends.signature import TensorSpec
 from isa_deploy.runtime.backends.tensorrt_log import one_line
 from isa_deploy.runtime.opening import ONNX_FILE
 
-__all__ = ["PLAN_REPORT_FILES", "PlanReport", "plan_report_html", "plan_report_json", "write_plan_report"]
+__all__ = ["PlanReport", "plan_report_html", "plan_report_json", "write_plan_report"]
 
 FORMAT_VERSION = 1
-PLAN_REPORT_FILES = ("plan-report.json", "plan-report.html")
 
 MAX_LINES = 20
 """Of a list on the page that TensorRT, a graph or a broken plan can make as long as it likes; JSON has all."""

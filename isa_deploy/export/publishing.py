@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from isa_deploy.files import os_errors
 
-__all__ = ["REPORT_FILES", "current_umask", "failed_folder", "forget_failure", "publish"]
+__all__ = ["PLAN_REPORT_FILES", "REPORT_FILES", "current_umask", "failed_folder", "forget_failure", "publish"]
 
 REPORT_FILES = ("report.json", "report.html")
+PLAN_REPORT_FILES = ("plan-report.json", "plan-report.html")
 
 
-def publish(work: Path, folder: Path, names: Sequence[str]) -> None:
-    """Move finished files from a work folder beside ``folder`` into it, all or none.
+def publish(work: Path, folder: Path, names: Sequence[str], outdated: Sequence[str] = ()) -> None:
+    """Move finished files from a work folder beside or in ``folder`` into it, all or none.
 
-    A new folder appears in one step; in an existing one the files of an earlier export come back where a
-    later move fails.  Raises :class:`InputError` where the system refuses.
+    ``outdated``: files there that the new ones make wrong; they go.  A new folder appears in one step; in an
+    existing one each file is replaced in one step, and where a later step fails the earlier files come back.
+    Raises :class:`InputError` where the system refuses.
     """
     with os_errors(folder, "write the export"):
         if not folder.exists():
@@ -29,19 +32,31 @@ def publish(work: Path, folder: Path, names: Sequence[str]) -> None:
             work.rename(folder)
             return
         earlier = Path(tempfile.mkdtemp(prefix="earlier-", dir=work))
-        moved: list[str] = []
+        touched: list[str] = []
         try:
-            for name in names:
+            for name in (*names, *outdated):
                 if (folder / name).exists():
-                    (folder / name).rename(earlier / name)
-                moved.append(name)
-                (work / name).rename(folder / name)
+                    keep(folder / name, earlier / name)
+                touched.append(name)
+                if name in names:
+                    (work / name).replace(folder / name)
+                else:
+                    (folder / name).unlink(missing_ok=True)
         except BaseException:
-            for name in moved:
-                (folder / name).unlink(missing_ok=True)
+            for name in touched:
                 if (earlier / name).exists():
-                    (earlier / name).rename(folder / name)
+                    (earlier / name).replace(folder / name)
+                else:
+                    (folder / name).unlink(missing_ok=True)
             raise
+
+
+def keep(path: Path, copy: Path) -> None:
+    """A second name for a file, or a copy where the file system has no links."""
+    try:
+        os.link(path, copy)
+    except OSError:
+        shutil.copy2(path, copy)
 
 
 def current_umask() -> int:
@@ -61,5 +76,6 @@ def forget_failure(folder: Path, names: Sequence[str]) -> None:
 
 
 def failed_folder(folder: Path) -> Path:
-    """Where the report of an export goes that does not equal its checkpoint."""
-    return folder.parent / f"{folder.resolve().name}-failed"
+    """Where the report of an export goes that does not equal its checkpoint: beside the folder."""
+    beside = folder.parent if folder.name not in ("", "..") else folder.resolve().parent
+    return beside / f"{folder.resolve().name}-failed"

@@ -48,6 +48,8 @@ class TensorRTBackend:
     name = "tensorrt"
     fast_argmax = True
 
+    _shared: SharedEngine | None = None  # until it is open, and from when it is closed
+
     def __init__(self, path: Path, manifest: Manifest, device: str, allow_engine_code: bool) -> None:
         """Open a plan.
 
@@ -67,9 +69,9 @@ class TensorRTBackend:
         if spec is not None:
             check_card(path, spec, self._cuda.compute_capability, self._cuda.title)
         plan = read_plan(path, manifest)
-        self._shared: SharedEngine | None = share_engine(plan, path, spec, library, self._cuda, allow_engine_code)
+        shared = share_engine(plan, path, spec, library, self._cuda, allow_engine_code)
         del plan
-        tensors = self._shared.tensors
+        tensors = shared.tensors
         check_signature(
             path,
             manifest,
@@ -89,6 +91,7 @@ class TensorRTBackend:
         self._scratch: DeviceMemory | None = None
         self._lanes: OrderedDict[Shape, _Lane] = OrderedDict()
         self._told_of_capture = False
+        self._shared = shared
 
     def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> _PendingFrames:
         """See :class:`isa_deploy.runtime.backends.base.Backend`.
@@ -193,8 +196,7 @@ class TensorRTBackend:
 
     def __del__(self) -> None:
         # for whoever forgets to close: in the right order, which the parts' own finalizers do not know
-        if hasattr(self, "_lanes"):
-            self.close()
+        self.close()
 
     def _drain(self) -> None:
         """Let everything come to its end, that memory in use can go."""
