@@ -32,7 +32,11 @@ FRAMES_AHEAD = 1
 
 @dataclass
 class Tally:
-    """What was done so far.  ``engine_s``: seconds inside the Segmenter; ``total_s``: from the first file on."""
+    """What was done so far.
+
+    ``engine_s``: seconds inside the Segmenter, which on a GPU are fewer than the engine's own; ``total_s``: from
+    the first file on.
+    """
 
     images: int = 0
     videos: int = 0
@@ -49,7 +53,8 @@ class Tally:
         )
         text = f"{done or 'nothing'}, {self.frames} frame{'s' if self.frames != 1 else ''} in {self.total_s:.1f} s"
         if self.frames:
-            text += f": {self.frames / self.total_s:.2f} frames/s (engine alone {self.frames / self.engine_s:.2f})"
+            waited = self.engine_s / self.total_s
+            text += f": {self.frames / self.total_s:.2f} frames/s, {waited:.0%} of the time waiting for the engine"
         if self.failed:
             text += f"; {self.failed} input{'s' if self.failed != 1 else ''} could not be used"
         return text

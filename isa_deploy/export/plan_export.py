@@ -31,7 +31,7 @@ from isa_deploy.export.tensorrt import BuiltPlan, PlanOptions, build_plan, check
 from isa_deploy.files import folder_lock, make_folder, os_errors, result_folder
 from isa_deploy.manifest import EngineSpec, Manifest, ShapeRange
 from isa_deploy.runtime.backends.cuda import Cuda, load_cuda
-from isa_deploy.runtime.backends.tensorrt_engine import share_engine
+from isa_deploy.runtime.backends.tensorrt_engine import SharedEngine, share_engine
 from isa_deploy.runtime.backends.tensorrt_library import TensorRTLibrary, installed_libraries, load_tensorrt
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 from isa_deploy.runtime.plan import fits_card, version_numbers
@@ -160,38 +160,28 @@ def export_plan(
             prepare_thread=place.cuda.make_current if place.cuda is not None else _nothing,
         )
         seconds = time.perf_counter() - started
-        spec = _engine_spec(place, built, onnx_bytes, options)
+        planned = manifest.model_copy(update={"engine": _engine_spec(place, built, onnx_bytes, options)})
         del onnx_bytes
-        planned = manifest.model_copy(update={"engine": spec})
-        with os_errors(folder, "write the plan"):
-            (work / names.plan).write_bytes(built.plan)
-            (work / names.manifest).write_text(planned.to_json(), encoding="utf-8")
-        proof: ParityReport | None = None
-        layers: LayerSummary | None = None
-        given: AnswerSource | None = None
-        compared: list[FramePictures] = []
+        _write_plan(work, names, built.plan, planned)
+        proof: PlanProof | None = None
         if not_run is None:
-            assert place.cuda is not None
-            engine = share_engine(
-                built.plan, work / names.plan, spec, place.library, place.cuda, spec.version_compatible
-            )
+            engine = _load(work / names.plan, built.plan, planned, place)
             layers = layer_summary(engine.information())
-            spec = spec.model_copy(update={"layer_precisions": layers.precisions})
-            planned = planned.model_copy(update={"engine": spec})
-            with os_errors(folder, "write the plan"):
-                (work / names.manifest).write_text(planned.to_json(), encoding="utf-8")
+            planned = with_precisions(planned, layers)
+            _write_plan(work, names, built.plan, planned)
             given = source if source is not None else stack.enter_context(GraphAnswers(graph))
-            stage = _stage(place, work / names.plan, manifest.precision, spec.version_compatible)
-            proof, compared = prove_stages(given, [stage], {}, manifest, pictures, min_agreement, progress)
-            del engine
+            stages = [_stage(place, work / names.plan, planned)]
+            compared = prove_stages(given, stages, {}, manifest, pictures, min_agreement, progress)
+            proof = PlanProof(given.name, layers, *compared)
+            del engine  # until here, so that the proof's Segmenter shares it
         report = PlanReport(
             manifest=planned,
-            source=None if given is None else given.name,
-            proof=proof,
+            source=None if proof is None else proof.source,
+            proof=None if proof is None else proof.report,
             not_run=not_run,
             card=None if place.cuda is None else place.cuda.title,
             network=built.network,
-            layers=layers,
+            layers=None if proof is None else proof.layers,
             plan_bytes=len(built.plan),
             build_seconds=seconds,
             warnings=built.warnings,
@@ -199,17 +189,9 @@ def export_plan(
             graph_file=graph.name,
             workspace_bytes=options.workspace_bytes,
         )
-        write_plan_report(report, compared, work)
-        if proof is not None and not proof.passed:
-            failed = failed_folder(folder)
-            make_folder(failed)
-            publish(work, failed, PLAN_REPORT_FILES)
-            more = f" (and {len(proof.failures) - 1} more)" if len(proof.failures) > 1 else ""
-            raise ParityError(
-                f"the plan does not equal {report.source}: {proof.failures[0]}{more}; see "
-                f"{failed / PLAN_REPORT_FILES[1]}, and --min-agreement to accept it"
-                + (f" ({folder / names.plan} is of an earlier build)" if (folder / names.plan).exists() else "")
-            )
+        write_plan_report(report, [] if proof is None else proof.pictures, work)
+        if report.proof is not None and not report.proof.passed:
+            raise _kept_apart(report, report.proof, work, folder, names)
         published = [*PLAN_REPORT_FILES, names.manifest, names.plan]
         if built.timing_cache is not None:
             with os_errors(folder, "write the timing cache"):
@@ -226,6 +208,50 @@ class PlanNames:
 
     plan: str
     manifest: str
+
+
+@dataclass(frozen=True)
+class PlanProof:
+    """What a plan's running engine told: with what it was compared, its layers, and how it compares."""
+
+    source: str
+    layers: LayerSummary
+    report: ParityReport
+    pictures: list[FramePictures]
+
+
+def _write_plan(work: Path, names: PlanNames, plan: bytes, manifest: Manifest) -> None:
+    with os_errors(work.parent, "write the plan"):
+        (work / names.plan).write_bytes(plan)
+        (work / names.manifest).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _load(path: Path, plan: bytes, manifest: Manifest, place: PlanPlace) -> SharedEngine:
+    """The engine of the plan that was just built."""
+    assert place.cuda is not None
+    assert manifest.engine is not None
+    allowed = manifest.engine.version_compatible  # built here a moment ago
+    return share_engine(plan, path, manifest.engine, place.library, place.cuda, allowed)
+
+
+def with_precisions(manifest: Manifest, layers: LayerSummary) -> Manifest:
+    """A plan's manifest with its layers' types."""
+    assert manifest.engine is not None
+    engine = manifest.engine.model_copy(update={"layer_precisions": layers.precisions})
+    return manifest.model_copy(update={"engine": engine})
+
+
+def _kept_apart(report: PlanReport, proof: ParityReport, work: Path, folder: Path, names: PlanNames) -> ParityError:
+    """Publish only the report of a plan that does not equal its graph; the error to raise."""
+    failed = failed_folder(folder)
+    make_folder(failed)
+    publish(work, failed, PLAN_REPORT_FILES)
+    more = f" (and {len(proof.failures) - 1} more)" if len(proof.failures) > 1 else ""
+    return ParityError(
+        f"the plan does not equal {report.source}: {proof.failures[0]}{more}; see {failed / PLAN_REPORT_FILES[1]}, and "
+        "--min-agreement to accept it"
+        + (f" ({folder / names.plan} is of an earlier build)" if (folder / names.plan).exists() else "")
+    )
 
 
 def _nothing() -> None:
@@ -300,15 +326,16 @@ def _why_not_run(place: PlanPlace, options: PlanOptions) -> str | None:
     return None
 
 
-def _stage(place: PlanPlace, plan: Path, precision: str, version_compatible: bool) -> Stage:
+def _stage(place: PlanPlace, plan: Path, manifest: Manifest) -> Stage:
     assert place.cuda is not None
-    index = place.cuda.index
+    assert manifest.engine is not None
+    index, allowed = place.cuda.index, manifest.engine.version_compatible
     return Stage(
-        f"{place.library.title} {precision}",
-        precision,
+        f"{place.library.title} {manifest.precision}",
+        manifest.precision,
         True,
         # the plan was built here a moment ago: its code is as trusted as the library's
-        lambda: Segmenter.open(plan, device=index, resize="none", allow_engine_code=version_compatible),
+        lambda: Segmenter.open(plan, device=index, resize="none", allow_engine_code=allowed),
     )
 
 
