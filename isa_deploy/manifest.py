@@ -248,6 +248,8 @@ class Manifest(_Record):
 def read_manifest(path: Path) -> Manifest:
     """Read a ``model.json``.  Raises :class:`ManifestError` where it is missing or not a valid manifest."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, for ever
+            raise ManifestError(f"{path}: is no file; give a {MANIFEST_FILE} of isa-export")
         with path.open("rb") as file:
             text = file.read(MAX_MANIFEST_BYTES + 1)
     except OSError as error:

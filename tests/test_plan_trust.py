@@ -5,6 +5,7 @@ Over the stand-in (tests/standin), whose runtime counts what it is given.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -169,11 +170,17 @@ def test_a_plan_of_another_version_is_refused_with_both_versions(plan: Path, gpu
     refused(plan, gpu, EngineIncompatibleError, *words)
 
 
-def test_another_build_number_is_left_to_tensorrt_and_explained(plan: Path, gpu: Any) -> None:
+def test_another_build_number_is_refused(plan: Path, gpu: Any) -> None:
     gpu.knobs.tensorrt_version = "10.16.1.12"
+    words = ("was built with tensorrt 10.16.1.11", "this is tensorrt 10.16.1.12")
+    refused(plan, gpu, EngineIncompatibleError, *words)
+
+
+def test_a_version_that_says_less_is_left_to_tensorrt_and_explained(plan: Path, gpu: Any) -> None:
+    gpu.knobs.tensorrt_version = "10.16.1"  # JetPack writes three numbers, pip four
     words = (
-        "TensorRT 10.16.1.12 on Stand-in GPU (compute capability 8.9) refuses the plan",
-        "expecting library version 10.16.1.12 got 10.16.1.11",
+        "TensorRT 10.16.1 on Stand-in GPU (compute capability 8.9) refuses the plan",
+        "expecting library version 10.16.1 got 10.16.1.11",
         "it is of tensorrt 10.16.1.11 for compute capability 8.9",
     )
     refused(plan, gpu, EngineIncompatibleError, *words, seen=1)
@@ -423,6 +430,11 @@ def test_isa_info_tells_a_plan_and_both_proofs(plan: Path, isa: Command, gpu: An
         assert f"plan proof  passed: {plan.with_name('plan-report.html')}" in out
     assert not gpu.calls["deserialize_cuda_engine"], "isa-info runs nothing"
     edit_manifest(plan, plan_sha256="0" * 64)
+    told = isa("info", plan).out
+    assert f"plan proof  none: {plan} is not the plan that its manifest describes" in told
+    content = plan.read_bytes() + b"more"
+    plan.write_bytes(content)
+    edit_manifest(plan, plan_sha256=hashlib.sha256(content).hexdigest())
     assert "plan proof" not in isa("info", plan).out  # that report is of another plan
     plan.with_name("plan-report.json").write_text("{}")
     done = isa("info", plan)

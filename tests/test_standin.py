@@ -306,22 +306,36 @@ def test_the_surface_of_tensorrt_is_the_protocols_and_no_more(gpu: Any, name: st
         tensorrt_api.ITimingCache: made.config.create_timing_cache(b""),
         tensorrt_api.IHostMemory: made.config.create_timing_cache(b"").serialize(),
         tensorrt_api.IRuntime: rig.runtime(),
-        tensorrt_api.ICudaEngine: engine,
+        tensorrt_api.IRtxCudaEngine if rtx else tensorrt_api.ICudaEngine: engine,
         tensorrt_api.IRtxExecutionContext if rtx else tensorrt_api.IExecutionContext: context,
         tensorrt_api.IEngineInspector: engine.create_engine_inspector(),
         tensorrt_api.Severities: trt.ILogger,
     }
-    for attribute, protocol in typing.get_type_hints(tensorrt_api.TensorRTModule).items():
-        if attribute != "__version__":
+    if rtx:
+        things[tensorrt_api.IRtxRuntimeConfig] = engine.create_runtime_config()
+    for attribute, protocol in typing.get_type_hints(
+        tensorrt_api.RtxModule if rtx else tensorrt_api.TensorRTModule
+    ).items():
+        if attribute not in ("__version__", "ComputeCapability"):
             things[protocol] = getattr(trt, attribute)
     described = {each for each in vars(tensorrt_api).values() if getattr(each, "_is_protocol", False)} - {Protocol}
     only_rtx = {
         tensorrt_api.RtxModule,
         tensorrt_api.IRtxBuilderConfig,
+        tensorrt_api.IRtxCudaEngine,
         tensorrt_api.IRtxExecutionContext,
+        tensorrt_api.IRtxRuntimeConfig,
+        tensorrt_api.RtxBuilderFlags,
+        tensorrt_api.SpecializationStrategies,
         tensorrt_api.ComputeCapabilities,
     }
-    based = {tensorrt_api.TensorRTModule, tensorrt_api.IBuilderConfig, tensorrt_api.IExecutionContext}
+    based = {
+        tensorrt_api.TensorRTModule,
+        tensorrt_api.IBuilderConfig,
+        tensorrt_api.ICudaEngine,
+        tensorrt_api.IExecutionContext,
+        tensorrt_api.BuilderFlags,
+    }
     unchecked = described - set(things) - (based | {tensorrt_api.ComputeCapabilities} if rtx else only_rtx)
     assert unchecked == set()
     differences = {protocol.__name__: surface_difference(protocol, thing) for protocol, thing in things.items()}
@@ -337,7 +351,7 @@ def test_the_surface_of_cuda_is_the_protocols_and_no_more(gpu: Any) -> None:
     assert surface_difference(cuda_api.CudaRuntimeModule, cuda) == []
     hints = typing.get_type_hints(cuda_api.CudaRuntimeModule)
     enumerations = {name: kind for name, kind in hints.items() if getattr(kind, "_is_protocol", False)}
-    assert len(enumerations) == 4
+    assert len(enumerations) == 5
     for name, protocol in enumerations.items():
         assert surface_difference(protocol, getattr(cuda, name)) == []
 
@@ -921,10 +935,22 @@ def test_a_graph_is_launched_as_an_executable_that_lives(run: Run) -> None:
 
 
 def test_tensorrt_rtx_tells_whether_a_stream_can_capture(gpu: Any) -> None:
-    run = Run(Rig(gpu, "tensorrt_rtx"))
-    assert not run.context.is_stream_capturable(int(run.stream))
-    run.all()
-    assert run.context.is_stream_capturable(int(run.stream))
+    """One that needs no memory at run time, and whose kernels are not compiled in the background."""
+    rig = Rig(gpu, "tensorrt_rtx")
+    flag, eager = rig.trt.BuilderFlag.REQUIRE_USER_ALLOCATION, rig.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    for allocates, lazy in ((False, False), (True, False), (False, True)):
+        plan = rig.plan(change=None if allocates else lambda config: config.set_flag(flag))
+        engine = rig.runtime().deserialize_cuda_engine(plan)
+        rig.kept.append(engine)
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(rig.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if not lazy:
+            config.dynamic_shapes_kernel_specialization_strategy = eager
+        rig.context = lambda engine, config=config: engine.create_execution_context(config)
+        run = Run(rig, engine)
+        assert not run.context.is_stream_capturable(int(run.stream))
+        run.all()
+        assert run.context.is_stream_capturable(int(run.stream)) is not (allocates or lazy)
     gpu.knobs.refuse_capture = True
     assert not run.context.is_stream_capturable(int(run.stream))
 
@@ -1022,6 +1048,45 @@ def test_without_a_device_nothing_runs(gpu: Any, name: str, knob: str, value: An
     else:
         assert rig.runtime().deserialize_cuda_engine(plan) is None
         assert rig.plan(change=lambda config: setattr(config, "num_compute_capabilities", 0))
+
+
+def test_a_function_that_is_to_fail_fails_alone(rig: Rig) -> None:
+    rig.gpu.knobs.fail_call = "cudaMalloc"
+    assert rig.error(rig.cuda.cudaMalloc(5)) == rig.error(rig.cuda.cudaGetLastError()) == "cudaErrorInvalidValue"
+    rig.stream()
+    rig.gpu.knobs.no_driver_library = True
+    with pytest.raises(RuntimeError, match="dlopen"):
+        rig.cuda.cudaGetDeviceCount()
+
+
+def test_each_thread_has_a_gpu_of_its_own_and_what_is_made_lies_on_it(rig: Rig) -> None:
+    rig.gpu.knobs.device_count = 2
+    seen = []
+    rig.ok(rig.cuda.cudaSetDevice(1))
+    thread = threading.Thread(target=lambda: seen.append(rig.ok(rig.cuda.cudaGetDevice())))
+    thread.start()
+    thread.join()
+    assert (seen, rig.ok(rig.cuda.cudaGetDevice())) == ([0], 1)
+    assert rig.error(rig.cuda.cudaSetDevice(2)) == "cudaErrorInvalidDevice"
+    address = rig.device(5)
+    assert rig.gpu.devices_in_use() == {1}
+    attributes = rig.ok(rig.cuda.cudaPointerGetAttributes(address + 3))
+    assert (attributes.type, attributes.device) == (rig.cuda.cudaMemoryType.cudaMemoryTypeDevice, 1)
+    managed = rig.ok(rig.cuda.cudaPointerGetAttributes(rig.gpu.allocate(b"abc", managed=True)))
+    assert managed.type is rig.cuda.cudaMemoryType.cudaMemoryTypeManaged
+    pinned, _ = rig.pinned(5)
+    rig.ok(rig.cuda.cudaFree(address))
+    for other, kind in ((pinned, "Host"), (address, "Unregistered"), (4096, "Unregistered")):
+        assert str(rig.ok(rig.cuda.cudaPointerGetAttributes(other)).type) == f"cudaMemoryType.cudaMemoryType{kind}"
+
+
+def test_work_for_a_gpu_that_is_not_current_is_a_violation(run: Run) -> None:
+    run.rig.gpu.knobs.device_count = 2
+    run.rig.ok(run.rig.cuda.cudaSetDevice(1))
+    with run.rig.gpu.expect_violation("into a stream of GPU 0 while GPU 1 is current"):
+        run.execute()
+    run.rig.ok(run.rig.cuda.cudaSetDevice(0))
+    assert np.array_equal(run.all(), run.expected)
 
 
 def test_an_execution_that_fails_says_so(run: Run) -> None:

@@ -380,7 +380,7 @@ def uses(trt: TensorRTModule, rtx: RtxModule, cuda: CudaRuntimeModule, logger: A
     builder.error_recorder = None
     cuda.cudaMalloc(size=1)
     cuda.cudaMallocManaged(1)  # wrong
-    cuda.cudaError_t.cudaErrorUnknown  # wrong
+    cuda.cudaError_t.cudaErrorTimeout  # wrong
     cuda.cudaFree()  # wrong
     logger.log  # of Any
 """

@@ -14,6 +14,7 @@ import pytest
 
 from isa_deploy import EngineError, InputError, Segmenter
 from isa_deploy.runtime.backends import device_array
+from isa_deploy.runtime.backends.cuda import Cuda, load_cuda
 from isa_deploy.runtime.backends.device_array import DeviceArray
 
 if TYPE_CHECKING:
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 pytest_plugins = ("standin_fixtures", "tensorrt_plans")
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+Destructor = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
+
+new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
+# a capsule that is being destroyed must not become a Python object again: by address only
+capsule_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
+    ("PyCapsule_IsValid", ctypes.pythonapi)
+)
 
 
 class Interface:
@@ -67,22 +79,20 @@ class Producer:
             device_array._Deleter(self._end),
         )
         # the destructor of every producer: it ends a tensor that no consumer took
-        self._destructor = device_array._Destructor(self._destroy)
+        self._destructor = Destructor(self._destroy)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._device
 
     def __dlpack__(self, *, stream: Any = None) -> Any:
         self.streams.append(stream)
-        return device_array._new_capsule(
-            ctypes.addressof(self._record), b"dltensor", ctypes.cast(self._destructor, ctypes.c_void_p)
-        )
+        return new_capsule(ctypes.addressof(self._record), b"dltensor", ctypes.cast(self._destructor, ctypes.c_void_p))
 
     def _end(self, _: int) -> None:
         self.ended += 1
 
     def _destroy(self, capsule: int) -> None:
-        if device_array._capsule_is_valid(capsule, b"dltensor"):
+        if capsule_is_valid(capsule, b"dltensor"):
             self._record.deleter(ctypes.addressof(self._record))
 
 
@@ -119,6 +129,7 @@ def through_dlpack(gpu: Any, result: Any) -> np.ndarray:
     assert rename(capsule, used) == 0
     managed = device_array._DLManagedTensor.from_address(pointer)
     tensor = managed.dl_tensor
+    assert (tensor.device.device_type, tensor.device.device_id) == result.__dlpack_device__()
     shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
     content = gpu.read(tensor.data + tensor.byte_offset, int(np.prod(shape)) * tensor.dtype.bits // 8)
     del capsule
@@ -267,7 +278,33 @@ def test_results_outlive_the_segmenter_and_go_when_they_are_dropped(
     assert len(gpu.live_allocations()) == 1 + 1  # a capsule that nobody took yet holds its result
     del capsule
     assert len(gpu.live_allocations()) == 1
-    assert not device_array._exported
+
+
+def test_a_capsule_that_is_dropped_while_an_exception_is_on_its_way_gives_the_memory_back(
+    gpu: Any, opened: Open, put: Put, frames: list[UInt8]
+) -> None:
+    class ConsumerError(Exception):
+        pass
+
+    def refuse(capsule: Any) -> None:
+        raise ConsumerError
+
+    segmenter = opened()
+    segmenter.segment_on_device(Interface(put(frames[0]), (64, 96, 3)))
+    frame = Interface(put(frames[0]), (64, 96, 3))
+    before = len(gpu.live_allocations())
+    with pytest.raises(ConsumerError):
+        # the one reference to the capsule is the evaluation stack's, cleared while the exception is on its way
+        refuse(segmenter.segment_on_device(frame).__dlpack__())
+    with pytest.raises(ConsumerError):
+        # and a list's, which is cleared in C
+        (lambda kept: refuse(None))([segmenter.segment_on_device(frame).__dlpack__()])
+    # in C: an iterator holds the one reference and is dropped by the function that the exception passes through
+    results = (segmenter.segment_on_device(frame).__dlpack__() for _ in range(1))
+    with pytest.raises(TypeError):
+        sum(results)
+    gc.collect()
+    assert len(gpu.live_allocations()) == before
 
 
 def test_a_consumer_of_dlpack_holds_the_result_until_it_calls_the_deleter(
@@ -281,7 +318,6 @@ def test_a_consumer_of_dlpack_holds_the_result_until_it_calls_the_deleter(
         assert through_dlpack(gpu, result).shape == (64, 96)
     del result
     assert len(gpu.live_allocations()) == before + 1  # the second frame of the caller's
-    assert not device_array._exported
 
 
 def test_results_are_what_they_say_to_dlpack(opened: Open, put: Put, frames: list[UInt8]) -> None:
@@ -319,6 +355,9 @@ def test_a_frames_memory_is_held_while_it_is_read_and_let_go_of_afterwards(
         (lambda a: Producer(a, (2, 16, 96, 3), strides=(9000, 288, 3, 1)), "make them contiguous"),
         (lambda a: Producer(a, (64, 96, 3), device=(1, 0)), "does not .DLPack device type 1.; use segment"),
         (lambda a: Producer(a, (64, 96, 3), device=(2, 1)), "lie on GPU 1 and this engine on GPU 0; open it with dev"),
+        (lambda a: Producer(a, (64, 96, 3), device=(13, 1)), "lie on GPU 1 and this engine on GPU 0; open it with dev"),
+        (lambda a: Interface(a, (64, 96, 3), mask=Interface(a, (64, 96, 3))), "must be whole, .* has a mask; give an"),
+        (lambda a: Interface(4096, (64, 96, 3)), "address 0x1000 is no memory of a GPU; use segment.. for frames in"),
         (lambda a: np.zeros((64, 96, 3), np.uint8), "ndarray does not .DLPack device type 1.; use segment"),
         (lambda a: [1, 2, 3], "a list is no frame on a GPU"),
         (lambda a: Interface(a, (8, 8, 3)), "1x8x8 .* are outside of .*: 1x64x64 to 1x256x512, 1x16x16 to 3x128x160"),
@@ -336,6 +375,120 @@ def test_what_is_no_frame_on_this_gpu_is_refused(
         assert given.ended == len(given.streams)
 
 
+def test_an_address_in_the_hosts_page_locked_memory_is_refused(opened: Open) -> None:
+    segmenter = opened()
+    buffer = segmenter.frame_buffer(64, 96)
+    with pytest.raises(InputError, match=r"address 0x[0-9a-f]+ is no memory of a GPU; use segment\(\)"):
+        segmenter.segment_on_device(Interface(buffer.ctypes.data, (64, 96, 3)))
+
+
+def test_an_address_on_another_gpu_is_refused_and_managed_memory_is_every_gpus(
+    gpu: Any, opened: Open, reference: References, frames: list[UInt8]
+) -> None:
+    gpu.knobs.device_count = 2
+    segmenter = opened(device=1)
+    elsewhere = gpu.allocate(bytes(frames[0]), device=0)
+    with pytest.raises(InputError, match="lie on GPU 0 and this engine on GPU 1; open it with device=0"):
+        segmenter.segment_on_device(Interface(elsewhere, (64, 96, 3)))
+    gpu.free(elsewhere)
+    wanted = reference("streets").labels(frames[0])
+    for place in ({"device": 1}, {"device": 0, "managed": True}):
+        address = gpu.allocate(bytes(frames[0]), **place)
+        result = segmenter.segment_on_device(Interface(address, (64, 96, 3)))
+        assert np.array_equal(taken(gpu, result), wanted)
+        assert result.__dlpack_device__() == (2, 1)
+        assert np.array_equal(through_dlpack(gpu, result), wanted)
+        gpu.free(address)
+
+
+def test_an_address_that_cuda_knows_nothing_of_is_refused(
+    gpu: Any, opened: Open, put: Put, frames: list[UInt8]
+) -> None:
+    segmenter = opened()
+    frame = Interface(put(frames[0]), (64, 96, 3))
+    gpu.knobs.fail_call = "cudaPointerGetAttributes"
+    with pytest.raises(InputError, match="is no memory of a GPU"):
+        segmenter.segment_on_device(frame)
+    assert last_error() == "cudaSuccess"
+    gpu.knobs.fail_call_as = "cudaErrorUnknown"
+    with pytest.raises(EngineError, match=r"could not tell whose memory an address is \(cudaErrorUnknown"):
+        segmenter.segment_on_device(frame)
+
+
+def last_error() -> str:
+    cuda = importlib.import_module("cuda.bindings.runtime")
+    return cuda.cudaGetErrorName(cuda.cudaGetLastError()[0])[1].decode()
+
+
+def test_a_producer_gives_its_frame_while_its_gpu_is_current(gpu: Any, opened: Open, frames: list[UInt8]) -> None:
+    gpu.knobs.device_count = 2
+    seen: list[int] = []
+
+    class Strict(Producer):
+        def __dlpack__(self, *, stream: Any = None) -> Any:
+            seen.append(current_gpu())
+            return super().__dlpack__(stream=stream)
+
+    segmenter = opened(device=1)
+    address = gpu.allocate(bytes(frames[0]), device=1)
+    segmenter.segment_on_device(Strict(address, (64, 96, 3), device=(2, 1)))
+    gpu.free(address)
+    assert seen == [1]
+    assert current_gpu() == 0
+
+
+def current_gpu() -> int:
+    return importlib.import_module("cuda.bindings.runtime").cudaGetDevice()[1]
+
+
+def test_the_callers_current_gpu_is_left_as_it_was(gpu: Any, plan: Plans, frames: list[UInt8]) -> None:
+    gpu.knobs.device_count = 3
+    cuda = importlib.import_module("cuda.bindings.runtime")
+    cuda.cudaSetDevice(2)
+    address = gpu.allocate(bytes(frames[0]), device=1)
+    with Segmenter.open(plan("streets"), device=1, resize="none") as segmenter:
+        assert current_gpu() == 2
+        buffer = segmenter.frame_buffer(64, 96)
+        assert current_gpu() == 2
+        for _ in range(3):  # plainly, captured, as a graph
+            segmenter.segment(frames[0])
+            assert current_gpu() == 2
+        result = segmenter.segment_on_device(Interface(address, (64, 96, 3)))
+        assert current_gpu() == 2
+        with pytest.raises(InputError, match="outside"):
+            segmenter.segment(np.zeros((5, 5, 3), np.uint8))
+        assert current_gpu() == 2
+        gpu.free(address)
+        assert gpu.devices_in_use() == {1}  # everything was made on the engine's GPU
+        segmenter.submit(frames[0])
+    assert current_gpu() == 2
+    del buffer, result
+
+
+def test_a_gpu_that_cannot_be_made_current_again_leaves_the_labels(
+    gpu: Any, opened: Open, reference: References, frames: list[UInt8]
+) -> None:
+    gpu.knobs.device_count = 2
+    segmenter = opened(device=0)
+    importlib.import_module("cuda.bindings.runtime").cudaSetDevice(1)
+    gpu.knobs.device_count = 1  # the other one has gone
+    assert np.array_equal(segmenter.segment(frames[0]), reference("streets").labels(frames[0]))
+    assert last_error() == "cudaSuccess"
+
+
+def test_the_host_sleeps_while_a_frame_on_the_gpu_is_segmented(
+    gpu: Any, opened: Open, put: Put, frames: list[UInt8]
+) -> None:
+    segmenter = opened()
+    frame = Interface(put(frames[0]), (64, 96, 3))
+    segmenter.segment_on_device(frame)
+    before = dict(gpu.calls)
+    segmenter.segment_on_device(frame)
+    made = {name: gpu.calls[name] - before.get(name, 0) for name in gpu.calls}
+    assert made["cudaEventSynchronize"] == 1  # of an event with cudaEventBlockingSync
+    assert made["cudaStreamSynchronize"] == 0  # which spins
+
+
 def test_a_producer_that_cannot_export_is_refused(opened: Open, put: Put, frames: list[UInt8]) -> None:
     class Refusing(Producer):
         def __dlpack__(self, *, stream: Any = None) -> Any:
@@ -351,7 +504,8 @@ def test_axes_of_one_entry_may_have_any_stride(
     frame = np.ascontiguousarray(scene[:16, :16])
     given = Producer(put(frame), (1, 16, 16, 3), strides=(1, 48, 3, 1))
     assert np.array_equal(taken(gpu, opened().segment_on_device(given))[0], reference("streets").labels(frame))
-    read = device_array.read_device_frames(Interface(4096, (1, 1, 1, 3), strides=(9, 9, 9, 1)), 3, 0)
+    pixel = Interface(put(b"\1\2\3"), (1, 1, 1, 3), strides=(9, 9, 9, 1))
+    read = device_array.read_device_frames(pixel, 3, Cuda(load_cuda(), 0))
     assert (read.shape, read.packed, read.batched) == ((1, 1, 1, 3), True, True)
 
 

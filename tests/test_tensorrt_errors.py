@@ -18,6 +18,7 @@ from isa_deploy.errors import BackendUnavailableError, EngineIncompatibleError, 
 from isa_deploy.runtime.backends.cuda import Cuda, load_cuda
 from isa_deploy.runtime.backends.tensorrt_engine import SharedEngine
 from isa_deploy.runtime.backends.tensorrt_library import load_tensorrt
+from isa_deploy.runtime.opening import find_engine
 
 if TYPE_CHECKING:
     from tensorrt_plans import Open, Plans, References, UInt8
@@ -273,23 +274,34 @@ def test_too_little_memory_for_the_buffers_leaves_smaller_frames_working(
 ) -> None:
     segmenter = opened()
     segmenter.segment(np.ascontiguousarray(scene[:128, :512]))  # scratch memory for what comes
-    for _ in range(2):  # with a graph
-        segmenter.segment(frames[0])
+    segmenter._backend._lanes.popitem()[1].retire()  # and no other shape whose buffers could give way
     wide = np.ascontiguousarray(scene[:100, :500])
     held = (gpu.device_bytes, len(gpu.live_allocations()), len(gpu.live_handles()))
     used = 24 * 1024 * MIB - free_bytes()
     for spare in (10_000, 160_000, 210_000):  # before the input, before the first and before the second output
         gpu.knobs.device_memory = used + spare
-        with pytest.raises(
-            EngineError, match=r"needed for frames of 1x100x500 and their results, .* smaller --resize"
-        ) as told:
+        with pytest.raises(EngineError, match=r"needed for frames of 1x100x500 and their results, ") as told:
             segmenter.segment(wide)
         # all that was taken is given back, while the exception is still held
         assert (gpu.device_bytes, len(gpu.live_allocations()), len(gpu.live_handles())) == held
         assert told
-        assert np.array_equal(segmenter.segment(frames[0]), reference("streets").labels(frames[0]))
+    gpu.knobs.device_memory = used + 210_000
+    assert np.array_equal(segmenter.segment(frames[0]), reference("streets").labels(frames[0]))
     gpu.knobs.device_memory = 24 * 1024 * MIB
     assert np.array_equal(segmenter.segment(wide), reference("streets").labels(wide))
+
+
+def test_the_buffers_of_other_shapes_give_way_to_a_frame_that_lacks_memory(
+    gpu: Any, opened: Open, reference: References, scene: UInt8, frames: list[UInt8]
+) -> None:
+    segmenter = opened()
+    large = np.ascontiguousarray(scene[:128, :512])
+    waiting = [segmenter.submit(large) for _ in range(2)]
+    wide = np.ascontiguousarray(scene[:100, :500])
+    gpu.knobs.device_memory = 24 * 1024 * MIB - free_bytes() + 10_000
+    assert np.array_equal(segmenter.segment(wide), reference("streets").labels(wide))
+    for answer in waiting:  # taken off before their buffers went
+        assert np.array_equal(answer.result(), reference("streets").labels(large))
 
 
 def test_too_little_page_locked_memory_leaves_nothing_running(
@@ -359,6 +371,83 @@ def test_a_lost_gpu_is_told_and_closing_raises_nothing(
             segmenter.frame_buffer(64, 96)
     with pytest.raises(BackendUnavailableError, match=rf"CUDA cannot look for GPUs \({lost_as}: .*\); see nvidia-smi"):
         Segmenter.open(path)
+
+
+LASTING = [
+    "cudaErrorAssert",
+    "cudaErrorContextIsDestroyed",
+    "cudaErrorECCUncorrectable",
+    "cudaErrorHardwareStackError",
+    "cudaErrorIllegalAddress",
+    "cudaErrorIllegalInstruction",
+    "cudaErrorInvalidAddressSpace",
+    "cudaErrorInvalidPc",
+    "cudaErrorLaunchFailure",
+    "cudaErrorLaunchTimeout",
+    "cudaErrorMisalignedAddress",
+    "cudaErrorNvlinkUncorrectable",
+    "cudaErrorUnknown",
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        *(
+            (error, "; after such an error a process cannot use the GPU again: start another, and see")
+            for error in LASTING
+        ),
+        ("cudaErrorInvalidValue", "; open the engine again, and see nvidia-smi and the system's log if it returns"),
+    ],
+)
+def test_only_after_an_error_that_lasts_another_process_is_advised(
+    gpu: Any, opened: Open, reference: References, frames: list[UInt8], error: str, words: str
+) -> None:
+    segmenter = opened()
+    segmenter.segment(frames[0])
+    gpu.knobs.fail_call, gpu.knobs.fail_call_as = "cudaMemcpyAsync", error
+    with pytest.raises(EngineError, match=rf"^the GPU could not copy a frame or its labels \({error}: [^;]*\){words}"):
+        segmenter.segment(frames[0])
+    assert last_error() == "cudaSuccess"
+    gpu.knobs.fail_call = ""
+    assert np.array_equal(segmenter.segment(frames[1]), reference("streets").labels(frames[1]))
+
+
+def last_error() -> str:
+    cuda = load_cuda()
+    return cuda.cudaGetErrorName(cuda.cudaGetLastError()[0])[1].decode()
+
+
+@pytest.mark.parametrize("call", ["cudaStreamCreateWithFlags", "cudaSetDevice", "cudaMemGetInfo"])
+def test_too_little_memory_for_what_cuda_itself_needs_is_told_as_such(gpu: Any, plan: Plans, call: str) -> None:
+    path = plan("streets")
+    use = free_bytes if call == "cudaMemGetInfo" else lambda: Segmenter.open(path)
+    gpu.knobs.fail_call, gpu.knobs.fail_call_as = call, "cudaErrorMemoryAllocation"
+    with pytest.raises(
+        EngineError,
+        match=r"^out of device memory on GPU 0: it could not .* \(cudaErrorMemoryAllocation: .*\); use a sm",
+    ):
+        use()
+    assert last_error() == "cudaSuccess"
+
+
+def test_bindings_without_a_driver_to_load_are_no_crash(gpu: Any, folder: Path, graph: Plans) -> None:
+    gpu.knobs.no_driver_library = True
+    with pytest.raises(
+        BackendUnavailableError,
+        match=r"look for GPUs .Failed to dlopen .*; install the NVIDIA driver, or run the graph",
+    ):
+        Segmenter.open(folder / "model.plan")
+    shutil.copy(graph("streets") / "model.onnx", folder / "model.onnx")
+    assert find_engine(folder) == folder / "model.onnx"
+
+
+def test_looking_for_an_engine_makes_nothing_on_any_gpu(gpu: Any, folder: Path, graph: Plans) -> None:
+    shutil.copy(graph("streets") / "model.onnx", folder / "model.onnx")
+    gpu.knobs.device_count = 2
+    for device, engine in (("auto", "plan"), ("cuda", "plan"), ("1", "plan"), ("2", "onnx")):
+        assert find_engine(folder, device=device).name == f"model.{engine}"
+    assert set(gpu.calls) == set()
 
 
 def test_a_gpu_that_is_lost_half_way_through_a_new_shape_gives_everything_back(

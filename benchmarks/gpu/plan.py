@@ -49,6 +49,10 @@ def run(context: StepContext) -> None:
             )
             context.record(**{name: {"not_run": said[name]}})
             continue
+        if result.report.not_run is not None:
+            said[name] = result.report.not_run
+            context.record(**{name: {"not_run": said[name]}})
+            continue
         context.record(**{name: _figures(result)})
         built += 1
         if MODELS[context.model].depth is not None:

@@ -15,8 +15,10 @@ from rich.console import Console
 from isa_deploy.cli.build_bar import BuildBar
 from isa_deploy.cli.run import DebugOption, VersionOption, make_app, run
 from isa_deploy.errors import BackendUnavailableError, InputError
-from isa_deploy.export.tensorrt import PlanOptions
-from isa_deploy.manifest import ShapeRange
+from isa_deploy.export.tensorrt import PlanOptions, check_options
+from isa_deploy.files import os_errors
+from isa_deploy.manifest import Manifest, ShapeRange
+from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 
 if TYPE_CHECKING:
     from isa_deploy.export.parity import StageComparison
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from isa_deploy.export.precision import Precision
 
 app = make_app()
+
+MAX_DIGITS = 9
 
 MANUAL = """
 Export a trained ISANet checkpoint to a graph that is proven to equal it, and build TensorRT plans.
@@ -168,7 +172,8 @@ def export_command(
         raise InputError("--fp16 and --bf16 exclude each other; give one")
     if (graph is None) == (ckpt is None):
         raise InputError("give either --ckpt CHECKPOINT, to export it, or GRAPH, to build its plan")
-    ranges = shape_ranges(min_shape or [], opt_shape or [], max_shape or [])
+    fixed = parse_shape(shape) if graph is None else read_onnx_manifest(find_graph(graph)).input.shape_nhw
+    ranges = shape_ranges(min_shape or [], opt_shape or [], max_shape or [], fixed)
     options = PlanOptions(
         profiles=ranges,
         workspace_bytes=None if workspace is None else workspace << 20,
@@ -188,7 +193,9 @@ def export_command(
             planned: PlanResult | None = work.build(find_graph(graph), out, work.place())
         else:
             assert ckpt is not None
-            missing = [name for name in ("torch", "onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+            missing = [
+                name for name in ("torch", "onnx", "onnxscript", "jinja2") if importlib.util.find_spec(name) is None
+            ]
             if missing:
                 raise BackendUnavailableError(f"{', '.join(missing)} not installed; pip install 'isa-deploy[export]'")
             # a plan that cannot be had is said before minutes of tracing
@@ -204,6 +211,7 @@ def export_command(
                 frames=frames or (),
                 min_agreement=min_agreement,
                 allow_hash_mismatch=allow_hash_mismatch,
+                accept=lambda manifest: None if place is None else work.check(manifest, place),
                 progress=bar.step,
             )
             bar.pause()
@@ -249,9 +257,17 @@ class PlanWork:
 
     def place(self) -> PlanPlace:
         """The library and the card.  Raises :class:`BackendUnavailableError` where one is missing."""
+        if importlib.util.find_spec("jinja2") is None:
+            raise BackendUnavailableError(
+                "jinja2, which writes the plan's report, is not installed; pip install jinja2"
+            )
         from isa_deploy.export.plan_export import find_place
 
         return find_place(self._target, self._device, self._options.compute_capability)
+
+    def check(self, manifest: Manifest, place: PlanPlace) -> None:
+        """Raise :class:`InputError` for options that the library or the graph does not allow."""
+        check_options(place.library, manifest, self._options)
 
     def place_if_any(self) -> PlanPlace | None:
         """:meth:`place` where TensorRT and a card are here; None otherwise, and :attr:`missing` says what is."""
@@ -283,8 +299,10 @@ class PlanWork:
 
 def find_graph(path: Path) -> Path:
     """The ONNX file that an argument means.  Raises :class:`InputError` where it is none."""
-    graph = path / "model.onnx" if path.is_dir() else path
-    if graph.suffix != ".onnx" or not graph.is_file():
+    with os_errors(path, "look for the graph"):  # a name that is too long, a folder that may not be entered
+        graph = path / "model.onnx" if path.is_dir() else path
+        found = graph.suffix == ".onnx" and graph.is_file()
+    if not found:
         raise InputError(f"{path}: no graph to build a plan of; give a model.onnx of isa-export, or its folder")
     return graph
 
@@ -322,10 +340,13 @@ def tell_comparisons(comparisons: Sequence[StageComparison], whose: str) -> None
         )
 
 
-def shape_ranges(least: list[str], best: list[str], most: list[str]) -> tuple[ShapeRange, ...]:
+def shape_ranges(
+    least: list[str], best: list[str], most: list[str], fixed: tuple[int | None, int | None, int | None]
+) -> tuple[ShapeRange, ...]:
     """The ranges that ``--min-shape``, ``--opt-shape`` and ``--max-shape`` give, one for each time they stand there.
 
-    What is left out of all is the largest for the best, and 1 frame of a quarter a side for the smallest.
+    What is left out of all is the largest for the best, and 1 frame of a quarter a side for the smallest, where
+    the graph does not fix them.
     Raises :class:`InputError` where they do not pair up, or are no range.
     """
     from isa_deploy.export.plan_profiles import make_range
@@ -343,7 +364,9 @@ def shape_ranges(least: list[str], best: list[str], most: list[str]) -> tuple[Sh
     for index, text in enumerate(most):
         largest = full_shape(text)
         n, h, w = largest
-        smallest = full_shape(least[index]) if least else (1, max(h // 4, 1), max(w // 4, 1))
+        smallest = (fixed[0] or 1, fixed[1] or max(h // 4, 1), fixed[2] or max(w // 4, 1))
+        if least:
+            smallest = full_shape(least[index])
         ranges.append(make_range(smallest, full_shape(best[index]) if best else (n, h, w), largest))
     return tuple(ranges)
 
@@ -376,7 +399,7 @@ def parse_shape(text: str | None) -> tuple[int | None, int | None, int | None]:
     if text is None:
         return (None, None, None)
     parts = text.lower().split("x")
-    if len(parts) == 3 and all(part.isdecimal() for part in parts):
+    if len(parts) == 3 and all(part.isdecimal() and len(part) <= MAX_DIGITS for part in parts):
         n, h, w = (int(part) for part in parts)
         if 1 <= n <= 1024 and 1 <= h <= 65536 and 1 <= w <= 65536:
             return (n, h, w)

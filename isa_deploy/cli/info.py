@@ -11,10 +11,11 @@ import typer
 
 from isa_deploy.cli.run import DebugOption, VersionOption, make_app, run
 from isa_deploy.errors import BackendUnavailableError, InputError
+from isa_deploy.files import os_errors
 from isa_deploy.manifest import MANIFEST_FILE, EngineSpec, Manifest, read_manifest
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 from isa_deploy.runtime.opening import ONNX_FILE, find_engine
-from isa_deploy.runtime.plan import PLAN_FILE, PLAN_SUFFIXES, plan_manifest
+from isa_deploy.runtime.plan import PLAN_FILE, PLAN_SUFFIXES, file_sha256, plan_manifest
 
 __all__ = ["app", "main"]
 
@@ -49,15 +50,18 @@ def info(
 ) -> None:
     if models:
         print_models()
-    elif file is None:
+        return
+    if file is None:
         raise InputError("nothing to look at; give a FILE, or --models")
-    elif file.is_dir() or file.suffix in (".onnx", *PLAN_SUFFIXES, ".json"):
+    with os_errors(file, "look at it"):  # a name that is too long, a folder that may not be entered
+        file.exists()
+    if file.is_dir() or file.suffix in (".onnx", *PLAN_SUFFIXES, ".json"):
         manifest = find_manifest(file)
         folder = file if file.is_dir() else file.parent
         print_manifest(manifest)
         print_proof(folder)
         if manifest.engine is not None:
-            print_plan_proof(folder, manifest.engine)
+            print_plan_proof(file if file.suffix in PLAN_SUFFIXES else folder / PLAN_FILE, manifest.engine)
     else:
         print_checkpoint(file)
 
@@ -79,7 +83,9 @@ def print_table(rows: list[tuple[str, str]]) -> None:
     """Names and values in two columns."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        typer.echo(f"{name:<{width}}  {value}")
+        # names in a manifest are somebody else's: a line break would forge a line, an escape the terminal
+        shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in value)
+        typer.echo(f"{name:<{width}}  {shown}")
 
 
 def print_manifest(manifest: Manifest) -> None:
@@ -154,9 +160,12 @@ def print_proof(folder: Path) -> None:
     typer.echo(f"proof       {verdict}: {path.with_name('report.html')}")
 
 
-def print_plan_proof(folder: Path, engine: EngineSpec) -> None:
+def print_plan_proof(plan: Path, engine: EngineSpec) -> None:
     """What the proof of a plan says, where it lies there and is of this plan."""
-    path = folder / "plan-report.json"
+    path = plan.with_name("plan-report.json")
+    if plan.is_file() and file_sha256(plan) != engine.plan_sha256:
+        typer.echo(f"plan proof  none: {plan} is not the plan that its manifest describes, its SHA-256 differs")
+        return
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         of_this_plan = report["manifest"]["engine"]["plan_sha256"] == engine.plan_sha256

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from isa_deploy.export.publishing import (
 )
 from isa_deploy.export.reference import Reference
 from isa_deploy.export.report import write_report
-from isa_deploy.files import make_folder, os_errors
+from isa_deploy.files import folder_lock, make_folder, os_errors
 from isa_deploy.manifest import (
     MANIFEST_FILE,
     ClassesSpec,
@@ -63,6 +64,10 @@ def _silent(line: str) -> None:
     """Tell nobody."""
 
 
+def _anything(manifest: Manifest) -> None:
+    """Accept it."""
+
+
 def export(
     ckpt: str | Path,
     out: str | Path | None = None,
@@ -73,13 +78,15 @@ def export(
     frames: Sequence[str | Path] = (),
     min_agreement: float | None = None,
     allow_hash_mismatch: bool = False,
+    accept: Callable[[Manifest], None] = _anything,
     progress: Callable[[str], None] = _silent,
 ) -> ExportResult:
     """Export a checkpoint to a folder with ``model.onnx``, ``model.json`` and the proof.
 
     ``out`` is the folder (default: named after the checkpoint, in the current one); ``shape_nhw`` fixes
     batch, height and width where not None; ``confidence`` adds that output; ``frames`` are pictures to
-    prove on (default: the bundled ones); ``min_agreement`` replaces the least label agreement.
+    prove on (default: the bundled ones); ``min_agreement`` replaces the least label agreement.  ``accept`` is
+    shown the manifest before the work begins, and may raise.
 
     Raises :class:`CheckpointError` for the checkpoint, :class:`InputError` for frames and folders,
     :class:`ExportError` where the graph cannot be made, and :class:`ParityError` where the export does
@@ -89,6 +96,7 @@ def export(
     folder = Path(out if out is not None else checkpoint_path.stem)
     checkpoint = read_checkpoint(checkpoint_path, allow_hash_mismatch=allow_hash_mismatch)
     manifest = make_manifest(checkpoint, precision, shape_nhw, confidence)
+    accept(manifest)
     pictures = proof_frames(frames, manifest)
     make_folder(folder if folder.exists() else folder.parent)
     with os_errors(folder, "write the export"):
@@ -123,8 +131,9 @@ def export(
                 f"see {failed / 'report.html'}, and --min-agreement to accept it"
                 + (f" ({folder} still holds an earlier export)" if (folder / ONNX_FILE).exists() else "")
             )
-        # a plan of the graph that was here is no plan of this one
-        publish(work, folder, (*REPORT_FILES, MANIFEST_FILE, ONNX_FILE), (PLAN_FILE, *PLAN_REPORT_FILES))
+        # a plan may be under way of the graph that is here, and one that is there is no plan of this graph
+        with folder_lock(folder) if folder.exists() else nullcontext():
+            publish(work, folder, (*REPORT_FILES, MANIFEST_FILE, ONNX_FILE), (PLAN_FILE, *PLAN_REPORT_FILES))
         forget_failure(folder, REPORT_FILES)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from isa_deploy.errors import BackendUnavailableError, InputError, ParityError
+from isa_deploy.errors import BackendUnavailableError, EngineIncompatibleError, InputError, ParityError
 from isa_deploy.export.answer import AnswerSource
 from isa_deploy.export.graph_answers import GraphAnswers, check_engines
 from isa_deploy.export.parity import FramePictures, ParityReport, Stage, environment, prove_stages
@@ -26,15 +26,15 @@ from isa_deploy.export.plan_layers import LayerSummary, layer_summary
 from isa_deploy.export.plan_progress import BuildProgress, ignore_progress
 from isa_deploy.export.plan_report import PlanReport, write_plan_report
 from isa_deploy.export.proof_frames import proof_frames
-from isa_deploy.export.publishing import PLAN_REPORT_FILES, failed_folder, forget_failure, publish
-from isa_deploy.export.tensorrt import BuiltPlan, PlanOptions, build_plan, check_options
+from isa_deploy.export.publishing import PLAN_REPORT_FILES, REPORT_FILES, failed_folder, forget_failure, publish
+from isa_deploy.export.tensorrt import BuiltPlan, PlanOptions, build_plan, check_options, targets
 from isa_deploy.files import folder_lock, make_folder, os_errors, result_folder
 from isa_deploy.manifest import EngineSpec, Manifest, ShapeRange
 from isa_deploy.runtime.backends.cuda import Cuda, load_cuda
 from isa_deploy.runtime.backends.tensorrt_engine import SharedEngine, share_engine
 from isa_deploy.runtime.backends.tensorrt_library import TensorRTLibrary, installed_libraries, load_tensorrt
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
-from isa_deploy.runtime.plan import fits_card, version_numbers
+from isa_deploy.runtime.plan import file_sha256, fits_card, rebuild_command, version_numbers
 from isa_deploy.runtime.preprocess import resize_frame
 from isa_deploy.runtime.segmenter import Segmenter
 
@@ -126,6 +126,8 @@ def export_plan(
     folder = graph.parent if out is None else Path(out)
     manifest = read_onnx_manifest(graph)
     names = PlanNames(f"{graph.stem}.plan", f"{graph.stem}.json")
+    if names.manifest in (*REPORT_FILES, *PLAN_REPORT_FILES):
+        raise InputError(f"{graph}: its plan's manifest would be {names.manifest}, a report's name; rename the graph")
     profiles = check_options(place.library, manifest, options)
     check_single_frames(manifest, profiles)
     check_windows(manifest, profiles)
@@ -140,6 +142,12 @@ def export_plan(
         if graph.stat().st_size > MAX_ONNX_BYTES:
             raise InputError(f"{graph}: the graph has over 2 GiB, which no ISANet has; give a model.onnx of isa-export")
         onnx_bytes = graph.read_bytes()
+    onnx_sha256 = hashlib.sha256(onnx_bytes).hexdigest()
+    there = folder / f"{graph.stem}.onnx"
+    if there.is_file() and file_sha256(there) != onnx_sha256:
+        raise InputError(
+            f"{folder}: holds another graph, {there.name}, for which the plan would be taken; give another --out"
+        )
     with ExitStack() as stack:
         stack.enter_context(result_folder(folder))
         stack.enter_context(folder_lock(folder))
@@ -164,8 +172,13 @@ def export_plan(
         del onnx_bytes
         _write_plan(work, names, built.plan, planned)
         proof: PlanProof | None = None
+        engine: SharedEngine | None = None
         if not_run is None:
-            engine = _load(work / names.plan, built.plan, planned, place)
+            try:
+                engine = _load(folder / names.plan, built.plan, planned, place)
+            except EngineIncompatibleError as error:
+                not_run = _why_refused(place, error)
+        if engine is not None:
             layers = layer_summary(engine.information())
             planned = with_precisions(planned, layers)
             _write_plan(work, names, built.plan, planned)
@@ -173,7 +186,7 @@ def export_plan(
             stages = [_stage(place, work / names.plan, planned)]
             compared = prove_stages(given, stages, {}, manifest, pictures, min_agreement, progress)
             proof = PlanProof(given.name, layers, *compared)
-            del engine  # until here, so that the proof's Segmenter shares it
+        del engine  # until here, so that the proof's Segmenter shares it
         report = PlanReport(
             manifest=planned,
             source=None if proof is None else proof.source,
@@ -192,6 +205,8 @@ def export_plan(
         write_plan_report(report, [] if proof is None else proof.pictures, work)
         if report.proof is not None and not report.proof.passed:
             raise _kept_apart(report, report.proof, work, folder, names)
+        if file_sha256(graph) != onnx_sha256:
+            raise InputError(f"{graph}: was changed while its plan was built; build it again: {rebuild_command(graph)}")
         published = [*PLAN_REPORT_FILES, names.manifest, names.plan]
         if built.timing_cache is not None:
             with os_errors(folder, "write the timing cache"):
@@ -231,7 +246,8 @@ def _load(path: Path, plan: bytes, manifest: Manifest, place: PlanPlace) -> Shar
     assert place.cuda is not None
     assert manifest.engine is not None
     allowed = manifest.engine.version_compatible  # built here a moment ago
-    return share_engine(plan, path, manifest.engine, place.library, place.cuda, allowed)
+    with place.cuda.current():
+        return share_engine(plan, path, manifest.engine, place.library, place.cuda, allowed)
 
 
 def with_precisions(manifest: Manifest, layers: LayerSummary) -> Manifest:
@@ -311,8 +327,10 @@ def _read_timing_cache(folder: Path, library: TensorRTLibrary) -> bytes | None:
     path = folder / TIMING_CACHE
     if library.name != "tensorrt" or not path.is_file():
         return None
-    with os_errors(path, "read the timing cache"):
+    try:
         return path.read_bytes() if path.stat().st_size <= MAX_TIMING_CACHE_BYTES else None
+    except OSError:
+        return None
 
 
 def _why_not_run(place: PlanPlace, options: PlanOptions) -> str | None:
@@ -324,6 +342,17 @@ def _why_not_run(place: PlanPlace, options: PlanOptions) -> str | None:
     if not fits_card(built_for, options.hardware_compatible, place.cuda.compute_capability):
         return f"this machine's card is {place.cuda.title}; run isa-export --plan on {wanted} to have it proven"
     return None
+
+
+def _why_refused(place: PlanPlace, error: EngineIncompatibleError) -> str:
+    """Why a plan that was just built is refused by this machine's card; raises the error where it must not be.
+
+    TensorRT-RTX builds for its targets on any machine, and a card that is none of them may refuse.
+    """
+    assert place.cuda is not None
+    if place.library.name == "tensorrt" or place.cuda.compute_capability in targets(place.library):
+        raise error
+    return f"{place.cuda.title} is no target of {place.library.title}, and refuses the plan ({error})"
 
 
 def _stage(place: PlanPlace, plan: Path, manifest: Manifest) -> Stage:

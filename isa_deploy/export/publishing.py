@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from isa_deploy.files import os_errors
@@ -69,10 +70,11 @@ def current_umask() -> int:
 def forget_failure(folder: Path, names: Sequence[str]) -> None:
     """Remove the report ``names`` of an earlier failure in ``folder``, now that it has passed."""
     failed = failed_folder(folder)
-    for name in names:
-        (failed / name).unlink(missing_ok=True)
-    if failed.is_dir() and not any(failed.iterdir()):
-        failed.rmdir()
+    with suppress(OSError):  # the export is there; what cannot be tidied stays
+        for name in names:
+            (failed / name).unlink(missing_ok=True)
+        if failed.is_dir() and not any(failed.iterdir()):
+            failed.rmdir()
 
 
 def failed_folder(folder: Path) -> Path:

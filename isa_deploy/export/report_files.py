@@ -42,7 +42,8 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
     """
     for name, text in texts.items():
         with replacing(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+            # names of files need not be text
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def _finite(value: Any) -> Any:

@@ -24,6 +24,8 @@ from isa_deploy.runtime.backends.tensorrt_log import TensorRTLog, make_error_rec
 
 __all__ = ["BuiltPlan", "PlanOptions", "build_failure", "build_plan", "check_options", "default_profiles", "targets"]
 
+MAX_WORKSPACE_BYTES = 1 << 40
+
 POLL_S = 0.1
 """How often the waiting thread looks: for Ctrl-C, and for how far the build is."""
 
@@ -143,11 +145,21 @@ def check_options(
     """
     if options.workspace_bytes is not None and options.workspace_bytes < 1:
         raise InputError(f"a workspace of {options.workspace_bytes} bytes is none; give at least 1, or leave it out")
+    if options.workspace_bytes is not None and options.workspace_bytes > MAX_WORKSPACE_BYTES:
+        raise InputError(
+            f"a workspace of {options.workspace_bytes >> 20} MiB is more than any card has; give at most "
+            f"{MAX_WORKSPACE_BYTES >> 20}, or leave it out"
+        )
     if library.name == "tensorrt_rtx":
         if options.hardware_compatible:
             raise InputError(
                 f"{library.title} has no --hardware-compatible: its plans run on every card from Ampere on unless "
                 "--compute-capability names one; leave it out"
+            )
+        if options.version_compatible:
+            raise InputError(
+                f"{library.title} has no --version-compatible: its packages lack the lean runtime that such a plan "
+                "carries; leave it out, and build again for another version"
             )
         if timing_cache is not None:
             raise InputError(f"{library.title} measures nothing at build and has no timing cache; leave it out")
@@ -208,6 +220,8 @@ def _build(
     config.progress_monitor = listeners.monitor
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
     config.clear_flag(module.BuilderFlag.TF32)  # its products have 10 bits, and float32 is proven to 1e-3
+    if library.name == "tensorrt_rtx":
+        config.set_flag(cast(RtxModule, module).BuilderFlag.REQUIRE_USER_ALLOCATION)
     if options.version_compatible:
         config.set_flag(module.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:
@@ -300,9 +314,11 @@ def build_failure(library: TensorRTLibrary, options: PlanOptions, log: TensorRTL
     if log.out_of_memory is not None:
         return ExportError(
             f"{library.title} {what}: the GPU's memory did not suffice ({log.out_of_memory}); reduce --max-shape or "
-            "--workspace, or close other programs that use the card"
+            f"--workspace, or close other programs that use the card (all errors: {log.reason()})"
         )
     advice = ""
+    if options.version_compatible and "lean" in log.reason():
+        advice = "; --version-compatible needs TensorRT's lean runtime, a package of its own: pip install tensorrt-lean"
     if options.workspace_bytes is not None and "workspace" in log.reason().lower():
         advice = f"; raise --workspace above {options.workspace_bytes} bytes, or leave it out"
     return ExportError(f"{library.title} {what}: {log.reason()}{advice}")

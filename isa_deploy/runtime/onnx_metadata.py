@@ -28,6 +28,8 @@ def read_onnx_manifest(path: Path) -> Manifest:
     :class:`ManifestError` where it carries no manifest or a bad one.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for, for ever
+            raise EngineError(f"{path}: is no file; give a model.onnx of isa-export")
         size = path.stat().st_size
         with path.open("rb") as file:
             text = _find_entry(file, size, path)

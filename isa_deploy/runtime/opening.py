@@ -6,10 +6,11 @@ import importlib.util
 from pathlib import Path
 
 from isa_deploy.errors import BackendUnavailableError, EngineError, InputError, ManifestError
+from isa_deploy.files import os_errors
 from isa_deploy.manifest import MANIFEST_FILE, Manifest, read_manifest
 from isa_deploy.runtime.backends.base import Backend
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
-from isa_deploy.runtime.plan import PLAN_FILE, PLAN_SUFFIXES, plan_manifest
+from isa_deploy.runtime.plan import PLAN_FILE, PLAN_SUFFIXES, plan_manifest, rebuild_command
 
 __all__ = ["BACKENDS", "ONNX_FILE", "PRECISIONS", "find_engine", "open_backend"]
 
@@ -26,12 +27,15 @@ def find_engine(path: Path, backend: str = "auto", device: str = "auto") -> Path
     where the folder holds nothing else; its graph otherwise.  Raises :class:`EngineError` where there is no
     engine.
     """
+    with os_errors(path, "look for the engine"):  # a name that is too long, a folder that may not be entered
+        path.exists()
+        (path / ONNX_FILE).exists()
     if path.is_dir() or path.name == MANIFEST_FILE:
         folder = path if path.is_dir() else path.parent
         graph, plan = folder / ONNX_FILE, folder / PLAN_FILE
         if plan.is_file() and (backend == "tensorrt" or not graph.is_file()):
             return plan
-        if plan.is_file() and backend == "auto" and device != "cpu" and _runs_plans(plan):
+        if plan.is_file() and backend == "auto" and device != "cpu" and _runs_plans(plan, device):
             return plan
         if not graph.is_file():
             raise EngineError(f"{folder}: holds no {ONNX_FILE} and no {PLAN_FILE}; give a folder that isa-export wrote")
@@ -83,7 +87,7 @@ def _open_plan(
 
 def _open_graph(graph: Path, in_folder: bool, backend: str, device: str, precision: str) -> tuple[Backend, Manifest]:
     if backend == "tensorrt":
-        raise InputError(f"{graph}: TensorRT runs plans; build one with isa-export {graph} --plan")
+        raise InputError(f"{graph}: TensorRT runs plans; build one with {rebuild_command(graph)}")
     manifest = read_onnx_manifest(graph)
     beside = graph.with_name(MANIFEST_FILE)
     # beside a plan the manifest also says what built it
@@ -106,14 +110,14 @@ def _open_graph(graph: Path, in_folder: bool, backend: str, device: str, precisi
     return OnnxRuntimeBackend(graph, manifest, "cpu" if device == "auto" else device), manifest
 
 
-def _runs_plans(plan: Path) -> bool:
-    """Whether the plan's manifest, its library, cuda-python and a GPU are here.
+def _runs_plans(plan: Path, device: str) -> bool:
+    """Whether the plan's manifest, its library, cuda-python and the GPU that is meant are here.
 
     Whether they fit the plan is said on opening.
     """
     if not plan.with_suffix(".json").is_file():
         return False  # the graph carries a manifest of its own
-    from isa_deploy.runtime.backends.cuda import Cuda, load_cuda
+    from isa_deploy.runtime.backends.cuda import gpu_count, load_cuda
     from isa_deploy.runtime.backends.tensorrt_library import load_tensorrt
 
     manifest = plan_manifest(plan)
@@ -121,10 +125,9 @@ def _runs_plans(plan: Path) -> bool:
         return False
     try:
         load_tensorrt(manifest.engine.builder)
-        Cuda(load_cuda(), 0)
-    except BackendUnavailableError:
+        return int(device if device.isdecimal() else 0) < gpu_count(load_cuda())
+    except (BackendUnavailableError, EngineError):
         return False
-    return True
 
 
 def _best_backend(wants_gpu: bool) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from pathlib import Path
 
 from isa_deploy.errors import EngineError, EngineIncompatibleError, ManifestError
@@ -60,9 +61,7 @@ def read_plan(path: Path, manifest: Manifest) -> bytes:
     try:
         size = path.stat().st_size
         if size == 0:
-            raise EngineError(
-                f"{path}: the plan has 0 bytes; build it again: isa-export {path.with_suffix('.onnx')} --plan"
-            )
+            raise EngineError(f"{path}: the plan has 0 bytes; build it again: {rebuild_command(path)}")
         if size > MAX_PLAN_BYTES:
             raise EngineError(
                 f"{path}: the plan has {size >> 30} GiB, more than {MAX_PLAN_BYTES >> 30}; it is none of ours"
@@ -77,13 +76,13 @@ def read_plan(path: Path, manifest: Manifest) -> bytes:
         raise EngineError(
             f"{path}: is not the plan that {path.with_suffix('.json').name} describes (truncated, or of another "
             "build), its SHA-256 differs; copy both again, or build it again: "
-            f"isa-export {path.with_suffix('.onnx')} --plan"
+            f"{rebuild_command(path)}"
         )
     graph = path.with_suffix(".onnx")
     if graph.is_file() and file_sha256(graph) != spec.onnx_sha256:
         raise EngineIncompatibleError(
             f"{path}: was built from another graph than {graph.name} beside it, which has changed since; build it "
-            f"again: isa-export {graph} --plan"
+            f"again: {rebuild_command(path)}"
         )
     return data
 
@@ -105,13 +104,15 @@ def check_library(path: Path, spec: EngineSpec, name: str, version: str) -> None
     """
     built, running = version_numbers(spec.builder_version), version_numbers(version)
     if spec.builder == name:
-        if built[:3] == running[:3]:
+        # as many numbers as both have: JetPack says 10.3.0 and pip 10.3.0.26
+        common = min(len(built), len(running))
+        if built[:common] == running[:common]:
             return
         if spec.version_compatible and built[0] == running[0] and built <= running:
             return
     raise EngineIncompatibleError(
         f"{path}: was built with {spec.builder} {spec.builder_version} and this is {name} {version}; build it "
-        f"again here: isa-export {path.with_suffix('.onnx')} --plan"
+        f"again here: {rebuild_command(path)}"
     )
 
 
@@ -122,8 +123,7 @@ def check_card(path: Path, spec: EngineSpec, compute_capability: str, card: str)
     any_card = spec.hardware_compatible or spec.compute_capability is None
     wanted = "compute capability 8.0 or later" if any_card else f"compute capability {spec.compute_capability}"
     raise EngineIncompatibleError(
-        f"{path}: was built for {wanted} and this card is {card}; build it again here: "
-        f"isa-export {path.with_suffix('.onnx')} --plan"
+        f"{path}: was built for {wanted} and this card is {card}; build it again here: {rebuild_command(path)}"
     )
 
 
@@ -132,6 +132,12 @@ def fits_card(built_for: str | None, hardware_compatible: bool, compute_capabili
     if built_for == compute_capability:
         return True
     return (hardware_compatible or built_for is None) and version_numbers(compute_capability) >= AMPERE
+
+
+def rebuild_command(path: Path) -> str:
+    """What builds a plan again: from the graph beside it, or from wherever that is."""
+    graph = path.with_suffix(".onnx")
+    return shlex.join(["isa-export", str(graph) if graph.is_file() else "GRAPH", "--plan"])
 
 
 def version_numbers(version: str) -> tuple[int, ...]:

@@ -21,6 +21,9 @@ ResizeRule: TypeAlias = Literal["test", "none"] | tuple[int, int]
 MAX_SIDE = 65536
 
 
+MAX_DIGITS = 32  # Python takes numbers of thousands of digits for an attack, with an exception of its own
+
+
 def parse_resize(text: str) -> ResizeRule:
     """A resize rule from a command line: ``test``, ``none`` or ``HxW``.
 
@@ -31,7 +34,7 @@ def parse_resize(text: str) -> ResizeRule:
     if text == "none":
         return "none"
     height, cross, width = text.lower().partition("x")
-    if cross and height.isdecimal() and width.isdecimal():
+    if cross and height.isdecimal() and width.isdecimal() and len(text) <= MAX_DIGITS:
         size = int(height), int(width)
         if all(1 <= side <= MAX_SIDE for side in size):
             return size

@@ -14,7 +14,7 @@ from isa_deploy.errors import EngineError, InputError
 from isa_deploy.manifest import Manifest
 from isa_deploy.runtime.assemble import LogitsGrid, labels_from_logits, labels_from_softmax_mean
 from isa_deploy.runtime.backends.base import Backend, DeviceBackend, Finished, Pending
-from isa_deploy.runtime.backends.device_array import DeviceArray, read_device_frames
+from isa_deploy.runtime.backends.device_array import DeviceArray
 from isa_deploy.runtime.opening import open_backend
 from isa_deploy.runtime.preprocess import (
     ResizeRule,
@@ -165,7 +165,7 @@ class Segmenter:
             raise InputError(
                 f"backend {backend.name} takes frames in the host's memory; open a TensorRT plan for frames on the GPU"
             )
-        frames = read_device_frames(frame, backend.stream_address, backend.device_index)
+        frames = backend.read_device_frames(frame)
         n, *size = frames.shape[:3]
         frame_hw = size[0], size[1]
         size_hw = network_size(frame_hw, self.resize, self.manifest.input.resize)

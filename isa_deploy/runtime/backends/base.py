@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -79,14 +79,14 @@ class Backend(Protocol):
 
 @runtime_checkable
 class DeviceBackend(Backend, Protocol):
-    """A backend that also takes frames that lie on its GPU, number ``device_index``."""
+    """A backend that also takes frames that lie on its GPU."""
 
-    @property
-    def device_index(self) -> int: ...
+    def read_device_frames(self, frame: Any) -> DeviceFrames:
+        """A frame or a batch of another library's on this GPU (uint8, H x W x 3 or N x H x W x 3), where it lies.
 
-    @property
-    def stream_address(self) -> int:
-        """The stream that reads frames on the GPU, for whoever makes them to order their work before."""
+        Work of others that makes it is waited for, on the GPU.  Raises :class:`isa_deploy.errors.InputError` for
+        another type or layout, or memory that is not this GPU's.
+        """
 
     def run_on_device(self, frames: DeviceFrames, outputs: Sequence[str]) -> list[DeviceArray]:
         """The wanted outputs for frames on this GPU (uint8, N x H x W x 3), complete, left there.

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from isa_deploy.errors import BackendUnavailableError, EngineError, InputError
 from isa_deploy.runtime.backends.cuda_api import CudaRuntimeModule
 
-__all__ = ["Cuda", "DeviceMemory", "Event", "Graph", "PinnedMemory", "Stream", "load_cuda"]
+__all__ = ["Cuda", "DeviceMemory", "Event", "Graph", "PinnedMemory", "Stream", "gpu_count", "load_cuda"]
 
 MIB = 1 << 20
 
@@ -30,6 +32,33 @@ def load_cuda() -> CudaRuntimeModule:
     return runtime
 
 
+def gpu_count(module: CudaRuntimeModule) -> int:
+    """How many GPUs CUDA sees, 1 or more.  Nothing is made on any of them.
+
+    Raises :class:`BackendUnavailableError` where there is no driver, one that is too old, or no GPU.
+    """
+    try:
+        error, count = module.cudaGetDeviceCount()
+    except RuntimeError as missing:  # what older versions of cuda-python raise without the driver's library
+        raise BackendUnavailableError(
+            f"CUDA cannot look for GPUs ({missing}); install the NVIDIA driver, or run the graph (.onnx) on the CPU"
+        ) from missing
+    errors = module.cudaError_t
+    if error == errors.cudaErrorInsufficientDriver:
+        raise BackendUnavailableError(
+            f"the NVIDIA driver is missing or too old for CUDA {_version(module, module.cudaRuntimeGetVersion())} "
+            f"(the driver has {_version(module, module.cudaDriverGetVersion())}); install a newer driver, or run "
+            "the graph (.onnx) on the CPU"
+        )
+    if error == errors.cudaErrorNoDevice or (error == errors.cudaSuccess and not count):
+        raise BackendUnavailableError("this machine has no NVIDIA GPU that CUDA sees; run the graph (.onnx) on the CPU")
+    if error != errors.cudaSuccess:
+        raise BackendUnavailableError(
+            f"CUDA cannot look for GPUs ({_words(module, error)}); see nvidia-smi, or run the graph (.onnx) on the CPU"
+        )
+    return count
+
+
 class Cuda:
     """One GPU.
 
@@ -37,7 +66,7 @@ class Cuda:
     """
 
     def __init__(self, module: CudaRuntimeModule, index: int) -> None:
-        """Take GPU ``index``, counted from 0.
+        """Take GPU ``index``, counted from 0.  The calling thread's current GPU stays what it is.
 
         Raises :class:`BackendUnavailableError` where there is no driver, one that is too old, or no GPU, and
         :class:`InputError` for a number that no GPU has.
@@ -45,25 +74,9 @@ class Cuda:
         self.module = module
         self.index = index
         # also what has to come before a TensorRT Runtime is made: without a driver that would crash
-        error, count = module.cudaGetDeviceCount()
-        errors = module.cudaError_t
-        if error == errors.cudaErrorInsufficientDriver:
-            raise BackendUnavailableError(
-                f"the NVIDIA driver is missing or too old for CUDA {self._version(module.cudaRuntimeGetVersion())} "
-                f"(the driver has {self._version(module.cudaDriverGetVersion())}); install a newer driver, or run "
-                "the graph (.onnx) on the CPU"
-            )
-        if error == errors.cudaErrorNoDevice or (error == errors.cudaSuccess and not count):
-            raise BackendUnavailableError(
-                "this machine has no NVIDIA GPU that CUDA sees; run the graph (.onnx) on the CPU"
-            )
-        if error != errors.cudaSuccess:
-            raise BackendUnavailableError(
-                f"CUDA cannot look for GPUs ({self._words(error)}); see nvidia-smi, or run the graph (.onnx) on the CPU"
-            )
+        count = gpu_count(module)
         if not 0 <= index < count:
             raise InputError(f"device {index} is no GPU of this machine, which has {count} (0 to {count - 1})")
-        self.make_current()
         attributes = module.cudaDeviceAttr
         major = self._get(
             module.cudaDeviceGetAttribute(attributes.cudaDevAttrComputeCapabilityMajor, index), "ask the GPU"
@@ -84,14 +97,80 @@ class Cuda:
         """Make this the calling thread's GPU; CUDA keeps one for each thread."""
         self.check(*self.module.cudaSetDevice(self.index), "use the GPU")
 
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make this the calling thread's GPU for a while; the one that was current is so again afterwards.
+
+        Memory, streams, events and contexts are made on the current GPU.  Raises :class:`EngineError` where the
+        GPU cannot be used.
+        """
+        before = self._get(self.module.cudaGetDevice(), "tell which GPU is current")
+        self.make_current()
+        try:
+            yield
+        finally:
+            if before != self.index:
+                (error,) = self.module.cudaSetDevice(before)
+                if error != self.module.cudaError_t.cudaSuccess:
+                    # the other GPU's trouble, which its user meets: what was done here is done
+                    self.module.cudaGetLastError()
+
     def check(self, error: Any, action: str) -> None:
         """Raise :class:`EngineError` for anything but success.  ``action``: what was tried, "copy a frame"."""
-        if error == self.module.cudaError_t.cudaSuccess:
+        errors = self.module.cudaError_t
+        if error == errors.cudaSuccess:
             return
+        # otherwise the next library of the process that asks would take it for its own
+        self.module.cudaGetLastError()
+        words = _words(self.module, error)
+        if error == errors.cudaErrorMemoryAllocation:
+            raise EngineError(
+                f"out of device memory on GPU {self.index}: it could not {action} ({words}); use a smaller --resize, "
+                "or end other programs"
+            )
+        if self._lasts(error):
+            raise EngineError(
+                f"the GPU could not {action} ({words}); after such an error a process cannot use the GPU again: start "
+                "another, and see nvidia-smi and the system's log if it returns"
+            )
         raise EngineError(
-            f"the GPU could not {action} ({self._words(error)}); after such an error a process cannot use the "
-            "GPU again: start another, and see nvidia-smi and the system's log if it returns"
+            f"the GPU could not {action} ({words}); open the engine again, and see nvidia-smi and the system's log "
+            "if it returns"
         )
+
+    def _lasts(self, error: Any) -> bool:
+        """Whether every later call of the process fails too, as CUDA's documentation says of these errors."""
+        errors = self.module.cudaError_t
+        return error in (
+            errors.cudaErrorAssert,
+            errors.cudaErrorContextIsDestroyed,
+            errors.cudaErrorECCUncorrectable,
+            errors.cudaErrorHardwareStackError,
+            errors.cudaErrorIllegalAddress,
+            errors.cudaErrorIllegalInstruction,
+            errors.cudaErrorInvalidAddressSpace,
+            errors.cudaErrorInvalidPc,
+            errors.cudaErrorLaunchFailure,
+            errors.cudaErrorLaunchTimeout,
+            errors.cudaErrorMisalignedAddress,
+            errors.cudaErrorNvlinkUncorrectable,
+            errors.cudaErrorUnknown,
+        )
+
+    def memory_gpu(self, address: int) -> int | None:
+        """The number of the GPU whose memory an address is; managed memory is every GPU's, so this one's.
+
+        None for an address that is no memory of a GPU.
+        """
+        error, attributes = self.module.cudaPointerGetAttributes(address)
+        if error == self.module.cudaError_t.cudaErrorInvalidValue:  # no memory that CUDA knows of
+            self.module.cudaGetLastError()
+            return None
+        self.check(error, "tell whose memory an address is")
+        kinds = self.module.cudaMemoryType
+        if attributes.type == kinds.cudaMemoryTypeManaged:
+            return self.index
+        return attributes.device if attributes.type == kinds.cudaMemoryTypeDevice else None
 
     def free_bytes(self) -> tuple[int, int]:
         """Free and total memory of the GPU, in bytes."""
@@ -149,18 +228,6 @@ class Cuda:
         error, value = answer
         self.check(error, action)
         return value
-
-    def _words(self, error: Any) -> str:
-        """An error's name and text."""
-        _, name = self.module.cudaGetErrorName(error)
-        _, text = self.module.cudaGetErrorString(error)
-        return f"{_text(name)}: {_text(text)}"
-
-    def _version(self, answer: tuple[Any, int]) -> str:
-        error, number = answer
-        if error != self.module.cudaError_t.cudaSuccess or not number:
-            return "none"
-        return f"{number // 1000}.{number % 1000 // 10}"
 
 
 class DeviceMemory:
@@ -315,6 +382,20 @@ class Graph:
     def close(self) -> None:
         """Destroy the graph.  Twice is harmless."""
         self._finalizer()
+
+
+def _words(module: CudaRuntimeModule, error: Any) -> str:
+    """An error's name and text."""
+    _, name = module.cudaGetErrorName(error)
+    _, text = module.cudaGetErrorString(error)
+    return f"{_text(name)}: {_text(text)}"
+
+
+def _version(module: CudaRuntimeModule, answer: tuple[Any, int]) -> str:
+    error, number = answer
+    if error != module.cudaError_t.cudaSuccess or not number:
+        return "none"
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _mib(size: int) -> int:

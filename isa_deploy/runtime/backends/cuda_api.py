@@ -22,6 +22,20 @@ class CudaErrors(Protocol):
     cudaErrorMemoryAllocation: Any
     cudaErrorNoDevice: Any
     cudaErrorInsufficientDriver: Any
+    cudaErrorInvalidValue: Any
+    cudaErrorAssert: Any
+    cudaErrorContextIsDestroyed: Any
+    cudaErrorECCUncorrectable: Any
+    cudaErrorHardwareStackError: Any
+    cudaErrorIllegalAddress: Any
+    cudaErrorIllegalInstruction: Any
+    cudaErrorInvalidAddressSpace: Any
+    cudaErrorInvalidPc: Any
+    cudaErrorLaunchFailure: Any
+    cudaErrorLaunchTimeout: Any
+    cudaErrorMisalignedAddress: Any
+    cudaErrorNvlinkUncorrectable: Any
+    cudaErrorUnknown: Any
 
 
 class MemcpyKinds(Protocol):
@@ -45,6 +59,23 @@ class CaptureModes(Protocol):
     cudaStreamCaptureModeThreadLocal: Any
 
 
+class MemoryTypes(Protocol):
+    """``cudaMemoryType``."""
+
+    cudaMemoryTypeDevice: Any
+    cudaMemoryTypeManaged: Any
+
+
+class PointerAttributes(Protocol):
+    """``cudaPointerAttributes``; ``type`` is a ``cudaMemoryType``."""
+
+    @property
+    def type(self) -> Any: ...
+
+    @property
+    def device(self) -> int: ...
+
+
 class DeviceProperties(Protocol):
     """``cudaDeviceProp``."""
 
@@ -59,6 +90,7 @@ class CudaRuntimeModule(Protocol):
     cudaMemcpyKind: MemcpyKinds
     cudaDeviceAttr: DeviceAttributes
     cudaStreamCaptureMode: CaptureModes
+    cudaMemoryType: MemoryTypes
     cudaStreamNonBlocking: int
     cudaEventDisableTiming: int
     cudaEventBlockingSync: int
@@ -72,6 +104,8 @@ class CudaRuntimeModule(Protocol):
 
     def cudaGetDeviceCount(self) -> tuple[Any, int]: ...
 
+    def cudaGetDevice(self) -> tuple[Any, int]: ...
+
     def cudaSetDevice(self, device: int) -> tuple[Any]: ...
 
     def cudaDeviceGetAttribute(self, attr: Any, device: int) -> tuple[Any, int]: ...
@@ -83,6 +117,8 @@ class CudaRuntimeModule(Protocol):
     def cudaRuntimeGetVersion(self) -> tuple[Any, int]: ...
 
     def cudaMemGetInfo(self) -> tuple[Any, int, int]: ...
+
+    def cudaPointerGetAttributes(self, ptr: int) -> tuple[Any, PointerAttributes]: ...
 
     def cudaMalloc(self, size: int) -> tuple[Any, int]: ...
 

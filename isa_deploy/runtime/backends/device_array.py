@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from isa_deploy.errors import InputError
-from isa_deploy.runtime.backends.cuda import DeviceMemory
+from isa_deploy.runtime.backends.cuda import Cuda, DeviceMemory
 
 __all__ = ["DeviceArray", "DeviceFrames", "read_device_frames"]
 
 Shape = tuple[int, ...]
 
 DL_CUDA, DL_CUDA_MANAGED = 2, 13
-DL_UINT, DL_FLOAT = 1, 2
+DL_UINT = 1
 """Device and type codes of dlpack.h."""
 
 STREAM_LEGACY = 1
@@ -60,36 +60,20 @@ class _DLManagedTensor(ctypes.Structure):
 _capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", ctypes.pythonapi)
 )
-_new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
-    ("PyCapsule_New", ctypes.pythonapi)
-)
-# a capsule that is being destroyed must not become a Python object again: by address only
-_capsule_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_IsValid", ctypes.pythonapi)
-)
-_dying_capsule_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
-_Destructor = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
-
 _CAPSULE_NAME = b"dltensor"
 
-_exported: dict[int, tuple[Any, ...]] = {}
-"""What exported tensors need, by the address of their record, until their consumer calls the deleter."""
 
+class _HostView:
+    """Memory of a GPU described to numpy as if it were the host's.  Nothing may read what numpy makes of it."""
 
-def _forget(record: int) -> None:
-    _exported.pop(record, None)
-
-
-def _end_capsule(capsule: int) -> None:
-    # a consumer renames the capsule and calls the deleter itself; one that nobody took is ours to end
-    if _capsule_is_valid(capsule, _CAPSULE_NAME):
-        _forget(_dying_capsule_pointer(capsule, _CAPSULE_NAME))
-
-
-_delete = _Deleter(_forget)
-_destroy_capsule = _Destructor(_end_capsule)
+    def __init__(self, memory: DeviceMemory, shape: Shape, dtype: np.dtype[Any]) -> None:
+        self._memory = memory  # numpy holds this object, and so the memory, for as long as its array lives
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": shape,
+            "typestr": dtype.str,
+            "data": (memory.address, False),
+        }
 
 
 class DeviceArray:
@@ -135,24 +119,12 @@ class DeviceArray:
         """
         if copy or dl_device not in (None, self.__dlpack_device__()):
             raise BufferError(f"this result is given as it lies, on GPU {self.device}: copy it afterwards")
-        sides = (ctypes.c_int64 * len(self.shape))(*self.shape)
-        code = DL_UINT if self.dtype.kind == "u" else DL_FLOAT
-        managed = _DLManagedTensor(
-            _DLTensor(
-                self.address,
-                _DLDevice(DL_CUDA, self.device),
-                len(self.shape),
-                _DLDataType(code, self.dtype.itemsize * 8, 1),
-                ctypes.cast(sides, ctypes.POINTER(ctypes.c_int64)),
-                None,  # packed
-                0,
-            ),
-            None,
-            _delete,
-        )
-        record = ctypes.addressof(managed)
-        _exported[record] = (managed, sides, self._memory)
-        return _new_capsule(record, _CAPSULE_NAME, ctypes.cast(_destroy_capsule, ctypes.c_void_p))
+        # numpy's capsule has a destructor and a deleter in C: callbacks in Python would fail wherever the capsule
+        # is dropped while an exception is on its way.  Only its device has to be set right.
+        capsule = np.asarray(_HostView(self._memory, self.shape, self.dtype)).__dlpack__()
+        managed = _DLManagedTensor.from_address(_capsule_pointer(capsule, _CAPSULE_NAME))
+        managed.dl_tensor.device = _DLDevice(DL_CUDA, self.device)
+        return capsule
 
     def first(self) -> DeviceArray:
         """The first of a batch: the same memory without its first axis."""
@@ -172,7 +144,6 @@ class DeviceFrames:
     shape: Shape
     batched: bool
     pitch: int
-    device: int
     stream: int | None
     owner: object
 
@@ -182,23 +153,23 @@ class DeviceFrames:
         return self.pitch == self.shape[2] * 3
 
 
-def read_device_frames(frame: Any, stream: int, device: int) -> DeviceFrames:
-    """A frame (H x W x 3) or a batch (N x H x W x 3) of uint8 on a GPU, where it lies.
+def read_device_frames(frame: Any, stream: int, cuda: Cuda) -> DeviceFrames:
+    """A frame (H x W x 3) or a batch (N x H x W x 3) of uint8 on GPU ``cuda``, where it lies.
 
-    ``stream``: the stream that will read it; DLPack's producers order their work before it.  ``device``: the
-    GPU to take where ``__cuda_array_interface__``, which does not name one, is all there is.  Raises
-    :class:`InputError` for another type or layout.
+    To be called while that GPU is current: torch gives nothing away otherwise.  ``stream``: the stream that will
+    read it; DLPack's producers order their work before it.  Raises :class:`InputError` for another type or
+    layout, or memory that is not that GPU's.
     """
     if hasattr(frame, "__dlpack__") and hasattr(frame, "__dlpack_device__"):
-        return _from_dlpack(frame, stream)
+        return _from_dlpack(frame, stream, cuda.index)
     if hasattr(frame, "__cuda_array_interface__"):
-        return _from_interface(frame, device)
+        return _from_interface(frame, cuda)
     raise InputError(
         f"a {type(frame).__name__} is no frame on a GPU: it has neither __cuda_array_interface__ nor DLPack"
     )
 
 
-def _from_interface(frame: Any, device: int) -> DeviceFrames:
+def _from_interface(frame: Any, cuda: Cuda) -> DeviceFrames:
     record = frame.__cuda_array_interface__
     shape = tuple(int(side) for side in record["shape"])
     given = record.get("strides")
@@ -207,17 +178,34 @@ def _from_interface(frame: Any, device: int) -> DeviceFrames:
     made_on = record.get("stream", STREAM_LEGACY)
     if record["typestr"] not in ("|u1", "<u1", "=u1"):
         raise InputError(f"frames on a GPU must be uint8, not {record['typestr']}; convert them before")
-    return _frames(int(record["data"][0]), shape, strides, device, made_on, frame)
-
-
-def _from_dlpack(frame: Any, stream: int) -> DeviceFrames:
-    # asked first: a producer elsewhere refuses a GPU's stream with an exception of its own
-    place = int(frame.__dlpack_device__()[0])
-    if place not in (DL_CUDA, DL_CUDA_MANAGED):
+    if record.get("mask") is not None:
+        raise InputError("frames on a GPU must be whole, and this one has a mask; give an array without it")
+    frames = _frames(int(record["data"][0]), shape, strides, made_on, frame)
+    # the interface names no GPU, and the address may be anything
+    found = cuda.memory_gpu(frames.address)
+    if found is None:
         raise InputError(
-            f"frames must lie on a GPU, and this {type(frame).__name__} does not (DLPack device type {place}); use "
+            f"the frame's address {frames.address:#x} is no memory of a GPU; use segment() for frames in the host's "
+            "memory"
+        )
+    _check_gpu(found, cuda.index)
+    return frames
+
+
+def _check_gpu(found: int, wanted: int) -> None:
+    if found != wanted:
+        raise InputError(f"the frames lie on GPU {found} and this engine on GPU {wanted}; open it with device={found}")
+
+
+def _from_dlpack(frame: Any, stream: int, gpu: int) -> DeviceFrames:
+    # asked first: a producer elsewhere refuses a GPU's stream with an exception of its own
+    kind, index = (int(part) for part in frame.__dlpack_device__())
+    if kind not in (DL_CUDA, DL_CUDA_MANAGED):
+        raise InputError(
+            f"frames must lie on a GPU, and this {type(frame).__name__} does not (DLPack device type {kind}); use "
             "segment() for frames in the host's memory"
         )
+    _check_gpu(index, gpu)
     try:
         capsule = frame.__dlpack__(stream=stream)
     except BufferError as error:
@@ -235,17 +223,15 @@ def _from_dlpack(frame: Any, stream: int) -> DeviceFrames:
     shape = tuple(tensor.shape[axis] for axis in range(tensor.ndim))
     strides = tuple(tensor.strides[axis] for axis in range(tensor.ndim)) if tensor.strides else None
     address = int(tensor.data or 0) + int(tensor.byte_offset)
-    return _frames(address, shape, strides, int(tensor.device.device_id), None, (frame, capsule))
+    return _frames(address, shape, strides, None, (frame, capsule))
 
 
-def _frames(
-    address: int, shape: Shape, strides: Shape | None, device: int, stream: int | None, owner: object
-) -> DeviceFrames:
+def _frames(address: int, shape: Shape, strides: Shape | None, stream: int | None, owner: object) -> DeviceFrames:
     if len(shape) not in (3, 4) or shape[-1] != 3 or min(shape) < 1:
         raise InputError(f"frames on a GPU must be H x W x 3 or N x H x W x 3, not {'x'.join(map(str, shape))}")
     n, h, w = (1, *shape[:2]) if len(shape) == 3 else shape[:3]
     if strides is None:
-        return DeviceFrames(address, (n, h, w, 3), len(shape) == 4, w * 3, device, stream, owner)
+        return DeviceFrames(address, (n, h, w, 3), len(shape) == 4, w * 3, stream, owner)
     # the stride of an axis with one entry means nothing, and libraries write what they like there
     pitch = strides[-3] if h > 1 else w * 3
     pixel = strides[-2] if w > 1 else 3
@@ -256,4 +242,4 @@ def _frames(
             f"frames on a GPU must have their rows in one piece each and at one distance, not strides {strides} for "
             f"{'x'.join(map(str, shape))}; make them contiguous before"
         )
-    return DeviceFrames(address, (n, h, w, 3), len(shape) == 4, pitch, device, stream, owner)
+    return DeviceFrames(address, (n, h, w, 3), len(shape) == 4, pitch, stream, owner)

@@ -9,12 +9,14 @@ CUDA graphs).  Contexts run one after the other on one stream, so they share one
 
 from __future__ import annotations
 
+import gc
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +25,10 @@ from isa_deploy.errors import EngineError, InputError
 from isa_deploy.manifest import Manifest
 from isa_deploy.runtime.backends.base import Arrays, UInt8
 from isa_deploy.runtime.backends.cuda import Cuda, DeviceMemory, Event, Graph, PinnedMemory, load_cuda
-from isa_deploy.runtime.backends.device_array import DeviceArray, DeviceFrames
+from isa_deploy.runtime.backends.device_array import DeviceArray, DeviceFrames, read_device_frames
 from isa_deploy.runtime.backends.signature import check_signature
 from isa_deploy.runtime.backends.tensorrt_api import IExecutionContext, IRtxExecutionContext
-from isa_deploy.runtime.backends.tensorrt_engine import EngineTensor, SharedEngine, share_engine
+from isa_deploy.runtime.backends.tensorrt_engine import ONE_AT_A_TIME, EngineTensor, SharedEngine, share_engine
 from isa_deploy.runtime.backends.tensorrt_library import installed_libraries, load_tensorrt
 from isa_deploy.runtime.plan import check_card, check_code, check_library, read_plan
 
@@ -35,6 +37,9 @@ __all__ = ["TensorRTBackend"]
 SLOTS = 2
 SHAPES_KEPT = 4
 """Shapes whose buffers and graphs are kept; a video has one, a folder of photographs many."""
+
+CAPTURE_TRIES = 3
+"""A capture also fails where another library of the process synchronises the device meanwhile."""
 
 ALIGNMENT = 256
 """What TensorRT asks of every address (setTensorAddress); cudaMalloc gives it."""
@@ -69,7 +74,8 @@ class TensorRTBackend:
         if spec is not None:
             check_card(path, spec, self._cuda.compute_capability, self._cuda.title)
         plan = read_plan(path, manifest)
-        shared = share_engine(plan, path, spec, library, self._cuda, allow_engine_code)
+        with self._cuda.current():
+            shared = share_engine(plan, path, spec, library, self._cuda, allow_engine_code)
         del plan
         tensors = shared.tensors
         check_signature(
@@ -85,9 +91,10 @@ class TensorRTBackend:
                 )
         self.precision = manifest.precision
         self.device = f"cuda:{self._cuda.index} ({self._cuda.name})"
-        self._upload = self._cuda.stream()
-        self._compute = self._cuda.stream()
-        self._download = self._cuda.stream()
+        with self._cuda.current():
+            self._upload = self._cuda.stream()
+            self._compute = self._cuda.stream()
+            self._download = self._cuda.stream()
         self._scratch: DeviceMemory | None = None
         self._lanes: OrderedDict[Shape, _Lane] = OrderedDict()
         self._told_of_capture = False
@@ -99,8 +106,11 @@ class TensorRTBackend:
         Frames in memory of :meth:`frame_buffer` are copied to the GPU from where they lie, others through
         page-locked memory first.
         """
-        self._cuda.make_current()
-        slot = self._lane(image_nhwc.shape).next_slot()
+        with self._cuda.current():
+            return self._start(image_nhwc, outputs)
+
+    def _start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> _PendingFrames:
+        slot = self._slot(image_nhwc.shape)
         pinned = _pinned_address(image_nhwc)
         if pinned is None:
             np.copyto(slot.image_nhwc, image_nhwc)
@@ -129,12 +139,10 @@ class TensorRTBackend:
         copy on the GPU.  When this returns, the results are there for every stream.  Raises as
         :meth:`start`.
         """
-        if frames.device != self._cuda.index:
-            raise InputError(
-                f"the frames lie on GPU {frames.device} and this engine on GPU {self._cuda.index}; open it with "
-                f"device={frames.device}"
-            )
-        self._cuda.make_current()
+        with self._cuda.current():
+            return self._run_on_device(frames, outputs)
+
+    def _run_on_device(self, frames: DeviceFrames, outputs: Sequence[str]) -> list[DeviceArray]:
         lane = self._lane(frames.shape)
         slot = lane.direct_slot()
         given: dict[str, DeviceMemory] = {}
@@ -153,20 +161,17 @@ class TensorRTBackend:
             addresses = {name: memory.address for name, memory in {**slot.outputs, **given}.items()}
             slot.set_addresses({self._engine.input_name: address, **addresses})
             self._execute(slot.context)
-            self._compute.synchronize()
+            # nothing is downloaded here: the event that the host waits for asleep is free for the whole
+            slot.downloaded.record(self._compute)
+            slot.downloaded.synchronize()
             undo.pop_all()
         dtypes = {name: np.dtype(each.spec.dtype) for name, each in lane.specs.items()}
         return [DeviceArray(given[name], lane.shapes[name], dtypes[name], self._cuda.index) for name in outputs]
 
-    @property
-    def device_index(self) -> int:
-        """The GPU's number."""
-        return self._cuda.index
-
-    @property
-    def stream_address(self) -> int:
+    def read_device_frames(self, frame: Any) -> DeviceFrames:
         """See :class:`isa_deploy.runtime.backends.base.DeviceBackend`."""
-        return self._compute.address
+        with self._cuda.current():
+            return read_device_frames(frame, self._compute.address, self._cuda)
 
     def largest_batch(self, height: int, width: int) -> int | None:
         """See :class:`isa_deploy.runtime.backends.base.Backend`."""
@@ -174,8 +179,8 @@ class TensorRTBackend:
 
     def frame_buffer(self, shape: Shape) -> UInt8:
         """Page-locked memory, given back when no array refers to it any more."""
-        self._cuda.make_current()
-        memory = self._cuda.pin(int(np.prod(shape)))
+        with self._cuda.current():
+            memory = self._cuda.pin(int(np.prod(shape)))
         view: UInt8 = np.asarray(memory).reshape(shape)
         return view
 
@@ -185,14 +190,18 @@ class TensorRTBackend:
         engine, self._shared = self._shared, None
         if engine is None:
             return
-        self._drain()
-        for lane in self._lanes.values():
-            lane.close()
-        self._lanes.clear()
-        if self._scratch is not None:
-            self._scratch.close()
-        for stream in (self._upload, self._compute, self._download):
-            stream.close()
+        with ExitStack() as kept:
+            with suppress(EngineError):  # a GPU that is lost cannot be made current
+                kept.enter_context(self._cuda.current())
+            self._drain()
+            for lane in self._lanes.values():
+                lane.close()
+            self._lanes.clear()
+            if self._scratch is not None:
+                self._scratch.close()
+            for stream in (self._upload, self._compute, self._download):
+                stream.close()
+            del engine  # on its GPU, where nobody else has it
 
     def __del__(self) -> None:
         # for whoever forgets to close: in the right order, which the parts' own finalizers do not know
@@ -201,7 +210,6 @@ class TensorRTBackend:
     def _drain(self) -> None:
         """Let everything come to its end, that memory in use can go."""
         try:
-            self._cuda.make_current()
             for stream in (self._upload, self._compute, self._download):
                 stream.synchronize()
         except EngineError:
@@ -230,9 +238,24 @@ class TensorRTBackend:
         while len(self._lanes) >= SHAPES_KEPT:
             _, oldest = self._lanes.popitem(last=False)
             oldest.retire()
-        lane = _Lane(self, shape, profile)
-        self._lanes[shape] = lane
+        lane = self._lanes[shape] = _Lane(self, shape, profile)
         return lane
+
+    def _slot(self, shape: Shape) -> _Slot:
+        """A slot for a frame from the host.
+
+        Where the card's memory does not suffice, the buffers of other shapes go, and it is tried once more.
+        """
+        try:
+            return self._lane(shape).next_slot()
+        except EngineError:
+            others = [each for key, each in self._lanes.items() if key != shape]
+            if not others:
+                raise
+            for lane in others:
+                lane.retire()
+            self._lanes = OrderedDict((key, each) for key, each in self._lanes.items() if key == shape)
+        return self._lane(shape).next_slot()
 
     def make_context(self, shape: Shape, profile: int) -> IExecutionContext:
         """A context with its profile and input shape, and scratch memory that suffices.
@@ -246,10 +269,18 @@ class TensorRTBackend:
         self._compute.synchronize()
         if not context.set_input_shape(engine.input_name, shape):
             raise EngineError(f"TensorRT refused frames of {_shape_words(shape)}: {engine.log.reason()}")
-        missing = context.infer_shapes()
+        engine.log.clear()
+        try:
+            missing = context.infer_shapes()
+        except RuntimeError as error:  # for what TensorRT calls a negative answer
+            raise EngineError(
+                f"TensorRT cannot tell the shapes ({engine.log.reason()}); build the plan again"
+            ) from error
         if missing:
             raise EngineError(f"the plan leaves the shapes of {', '.join(missing)} open; build it from our graph")
         needed = context.update_device_memory_size_for_shapes()
+        if not needed and engine.log.errors:  # 0 is also how it says that it failed
+            raise EngineError(f"TensorRT cannot tell the memory it needs: {engine.log.reason()}; build the plan again")
         if self._scratch is None or self._scratch.size < needed:
             self._grow_scratch(needed, shape)
         assert self._scratch is not None
@@ -264,7 +295,7 @@ class TensorRTBackend:
             self._scratch = None
         try:
             self._scratch = self._cuda.allocate(needed, f"the activations of {_shape_words(shape)} frames")
-        except EngineError:
+        except BaseException:
             # the contexts there are have no memory to work in any more; they are made anew when needed
             for lane in self._lanes.values():
                 lane.retire()
@@ -296,7 +327,7 @@ class TensorRTBackend:
 
     def _enqueue(self, slot: _Slot) -> None:
         """The engine on a slot's frames: plainly at first, which readies its kernels, then as a CUDA graph."""
-        if slot.graph is None and slot.warm and not slot.refuses_capture:
+        if slot.graph is None and slot.warm and slot.refused_captures < CAPTURE_TRIES:
             slot.graph = self._capture(slot)
         if slot.graph is not None:
             slot.graph.launch(self._compute)
@@ -308,6 +339,11 @@ class TensorRTBackend:
         engine = self._engine
         engine.log.clear()
         if not context.execute_async_v3(self._compute.address):
+            if engine.log.out_of_memory is not None:
+                raise EngineError(
+                    f"{engine.library.title} ran out of device memory on a frame ({engine.log.out_of_memory}); use a "
+                    "smaller --resize, or end other programs"
+                )
             raise EngineError(
                 f"{engine.library.title} failed on a frame ({engine.log.reason()}); open the engine again, and "
                 "build the plan again if it returns"
@@ -320,10 +356,11 @@ class TensorRTBackend:
             capturable = rtx.is_stream_capturable(self._compute.address)
         graph = None
         if capturable:
-            graph = self._compute.capture(lambda: slot.context.execute_async_v3(self._compute.address))
+            with ONE_AT_A_TIME, _no_collection():
+                graph = self._compute.capture(lambda: slot.context.execute_async_v3(self._compute.address))
         if graph is None:
-            slot.refuses_capture = True
-            if not self._told_of_capture:
+            slot.refused_captures += 1
+            if slot.refused_captures == CAPTURE_TRIES and not self._told_of_capture:
                 self._told_of_capture = True
                 warnings.warn(
                     f"{self._engine.library.title} cannot put this engine into a CUDA graph; frames run without one, "
@@ -412,7 +449,7 @@ class _Slot:
         self.context = context
         self.graph: Graph | None = None
         self.warm = False
-        self.refuses_capture = False
+        self.refused_captures = 0
         self.pending: _PendingFrames | None = None
         self._shape = shape
         self._output_shapes = output_shapes
@@ -524,6 +561,18 @@ class _PendingFrames:
         slot.pending = None
         self._slot = None
         self._image_nhwc = None
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection: one that frees memory of the GPU's would void a capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _pinned_address(array: UInt8) -> int | None:

@@ -27,7 +27,9 @@ __all__ = [
     "IOptimizationProfile",
     "IParserError",
     "IRtxBuilderConfig",
+    "IRtxCudaEngine",
     "IRtxExecutionContext",
+    "IRtxRuntimeConfig",
     "IRuntime",
     "ITensor",
     "ITimingCache",
@@ -49,6 +51,15 @@ class BuilderFlags(Protocol):
 
     TF32: Any
     VERSION_COMPATIBLE: Any
+
+
+class RtxBuilderFlags(BuilderFlags, Protocol):
+    """``BuilderFlag`` of TensorRT-RTX.
+
+    REQUIRE_USER_ALLOCATION: the engine asks for all its memory before it runs, which CUDA graphs need.
+    """
+
+    REQUIRE_USER_ALLOCATION: Any
 
 
 class NetworkFlags(Protocol):
@@ -111,6 +122,15 @@ class ErrorCodes(Protocol):
     """``ErrorCodeTRT``, what an error recorder is told."""
 
     FAILED_ALLOCATION: Any
+
+
+class SpecializationStrategies(Protocol):
+    """``DynamicShapesKernelSpecializationStrategy`` of TensorRT-RTX.
+
+    EAGER: the kernels of a shape are compiled before it runs, not in the background while others stand in.
+    """
+
+    EAGER: Any
 
 
 class ComputeCapabilities(Protocol):
@@ -298,6 +318,20 @@ class ICudaEngine(Protocol):
     def create_engine_inspector(self) -> IEngineInspector | None: ...
 
 
+class IRtxRuntimeConfig(Protocol):
+    """How a context of TensorRT-RTX is to run (``IRuntimeConfig``)."""
+
+    dynamic_shapes_kernel_specialization_strategy: Any
+
+    def set_execution_context_allocation_strategy(self, strategy: Any) -> None: ...
+
+
+class IRtxCudaEngine(ICudaEngine, Protocol):
+    """``create_execution_context`` of TensorRT-RTX takes a runtime config in the strategy's place as well."""
+
+    def create_runtime_config(self) -> IRtxRuntimeConfig: ...
+
+
 class IRuntime(Protocol):
     """``Runtime``.  Without a GPU the process must have asked CUDA for one before it is made, or it crashes."""
 
@@ -346,4 +380,6 @@ class TensorRTModule(Protocol):
 class RtxModule(TensorRTModule, Protocol):
     """``tensorrt_rtx`` has targets; ``tensorrt`` builds for the card that is there."""
 
+    BuilderFlag: RtxBuilderFlags
     ComputeCapability: ComputeCapabilities
+    DynamicShapesKernelSpecializationStrategy: SpecializationStrategies

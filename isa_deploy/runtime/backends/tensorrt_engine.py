@@ -7,18 +7,19 @@ import threading
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from isa_deploy.errors import BackendUnavailableError, EngineError, EngineIncompatibleError
 from isa_deploy.manifest import EngineSpec
 from isa_deploy.runtime.backends.cuda import Cuda
 from isa_deploy.runtime.backends.signature import TensorSpec
-from isa_deploy.runtime.backends.tensorrt_api import ICudaEngine, IExecutionContext, IRuntime
+from isa_deploy.runtime.backends.tensorrt_api import ICudaEngine, IExecutionContext, IRtxCudaEngine, IRuntime, RtxModule
 from isa_deploy.runtime.backends.tensorrt_library import TensorRTLibrary
 from isa_deploy.runtime.backends.tensorrt_log import TensorRTLog, make_error_recorder, make_logger
 from isa_deploy.runtime.backends.tensorrt_types import tensor_spec
+from isa_deploy.runtime.plan import rebuild_command
 
-__all__ = ["EngineTensor", "SharedEngine", "share_engine"]
+__all__ = ["ONE_AT_A_TIME", "EngineTensor", "SharedEngine", "share_engine"]
 
 Shape = tuple[int, ...]
 
@@ -68,7 +69,13 @@ class SharedEngine:
                 f"{origin}: the plan has {len(inputs)} inputs, and ours have one; build it from our graph"
             )
         self.input_name = inputs[0].name
-        self.profiles = tuple(
+        sides = tuple(side for side in inputs[0].spec.shape if side is not None)
+        # what TensorRT answers for the profile of a fixed input is written nowhere
+        is_fixed = len(sides) == len(inputs[0].spec.shape)
+        self.profiles: tuple[tuple[Shape, ...], ...] = ((sides,) * 3,) if is_fixed else self._read_profiles()
+
+    def _read_profiles(self) -> tuple[tuple[Shape, ...], ...]:
+        return tuple(
             tuple(
                 tuple(int(side) for side in shape)
                 for shape in self.engine.get_tensor_profile_shape(self.input_name, index)
@@ -83,10 +90,9 @@ class SharedEngine:
 
     def create_context(self) -> IExecutionContext:
         """A context whose scratch memory is the caller's to allocate.  Raises :class:`EngineError`."""
-        strategy = self.library.module.ExecutionContextAllocationStrategy.USER_MANAGED
-        with self._context_lock:  # contexts are made by every thread that has a Segmenter of the plan
+        with self._context_lock, ONE_AT_A_TIME:  # contexts are made by every thread that has a Segmenter of the plan
             self.log.clear()
-            context = self.engine.create_execution_context(strategy)
+            context = self.engine.create_execution_context(self._how_to_run())
         if context is None:
             if self.log.out_of_memory is not None:
                 raise EngineError(
@@ -96,8 +102,21 @@ class SharedEngine:
             raise EngineError(f"{self.library.title} could not make the engine ready: {self.log.reason()}")
         return context
 
+    def _how_to_run(self) -> Any:
+        """What a context is made with: its memory is ours to give, and RTX compiles before it runs."""
+        module = self.library.module
+        strategy = module.ExecutionContextAllocationStrategy.USER_MANAGED
+        if self.library.name != "tensorrt_rtx":
+            return strategy
+        config = cast(IRtxCudaEngine, self.engine).create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        specialization = cast(RtxModule, module).DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = specialization.EAGER
+        return config
+
     def _deserialize(self, plan: bytes, origin: Path, spec: EngineSpec | None, cuda: Cuda) -> ICudaEngine:
-        engine = self._runtime.deserialize_cuda_engine(plan)
+        with ONE_AT_A_TIME:
+            engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise _refused(origin, spec, self.library, cuda, self.log)
         return engine
@@ -119,14 +138,22 @@ class SharedEngine:
         return min(fitting)[1] if fitting else None
 
     def largest_batch(self, height: int, width: int) -> int | None:
-        """The most frames of a size that one call takes, or None where no profile takes that size."""
-        batches = [
-            most[0]
+        """How many frames of a size one call takes, where it also takes any fewer; None where it takes none."""
+        held = [
+            (least[0], most[0])
             for least, _, most in self.profiles
             if least[1] <= height <= most[1] and least[2] <= width <= most[2]
         ]
-        return max(batches, default=None)
+        batch = 0
+        for least_n, most_n in sorted(held):
+            if least_n <= batch + 1:
+                batch = max(batch, most_n)
+        return batch or None
 
+
+ONE_AT_A_TIME = threading.Lock()
+"""Held while a stream is captured, a plan loaded or a context made: a capture fails where another thread of the
+process synchronises the device meanwhile, which the other two do."""
 
 _ENGINES: weakref.WeakValueDictionary[tuple[Any, ...], SharedEngine] = weakref.WeakValueDictionary()
 _LOCK = threading.Lock()
@@ -194,7 +221,7 @@ def _refused(
         built = f"it is of {spec.builder} {spec.builder_version} for {kind}"
     return EngineIncompatibleError(
         f"{origin}: {library.title} on {cuda.title} refuses the plan ({log.reason()}); {built}; build it again "
-        f"here: isa-export {origin.with_suffix('.onnx')} --plan"
+        f"here: {rebuild_command(origin)}"
     )
 
 

@@ -23,8 +23,8 @@ _IMPORTS: dict[BuilderName, tuple[tuple[str, ...], ...]] = {
     "tensorrt_rtx": (("tensorrt_rtx",), ("tensorrt_rtx_libs", "tensorrt_rtx_bindings")),
 }
 
-OLDEST = (10, 3)
-"""JetPack 6 has TensorRT 10.3.  It is also the oldest whose bindings tests/test_tensorrt_api.py looks at."""
+OLDEST: dict[BuilderName, tuple[int, int]] = {"tensorrt": (10, 3), "tensorrt_rtx": (1, 7)}
+"""The oldest whose bindings tests/test_tensorrt_api.py looks at; JetPack 6 has TensorRT 10.3."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,10 @@ def load_tensorrt(name: BuilderName) -> TensorRTLibrary:
                 f"{_TITLES[name]} is installed and cannot be loaded ({error}); {install}"
             ) from error
         version = str(getattr(module, "__version__", "0"))
-        if name == "tensorrt" and _numbers(version)[:2] < OLDEST:
+        oldest = OLDEST[name]
+        if _numbers(version)[:2] < oldest:
             raise BackendUnavailableError(
-                f"TensorRT {version} is too old, {OLDEST[0]}.{OLDEST[1]} is the oldest that works; {install}"
+                f"{_TITLES[name]} {version} is too old, {oldest[0]}.{oldest[1]} is the oldest that works; {install}"
             )
         return TensorRTLibrary(module, name, version)
     raise BackendUnavailableError(f"{_TITLES[name]} is not installed; {install}")

@@ -32,6 +32,9 @@ OUT_OF_MEMORY = (
 """How TensorRT words it, in lower case.  A tactic that lacks memory is only skipped, and what fails in the
 end is "Could not find any implementation": the cause then stands in an earlier line."""
 
+NO_TACTIC_LEFT = "Could not find any implementation"
+"""TensorRT's words where every tactic of a layer was skipped."""
+
 NO_DRIVER_ECHO = "catchCudaError"
 """Without a driver every error is followed by a second one, from TensorRT's look at CUDA's last error."""
 
@@ -45,6 +48,7 @@ class TensorRTLog:
     def __init__(self) -> None:
         self._errors: deque[str] = deque(maxlen=MAX_ERRORS)
         self._memory: deque[str] = deque(maxlen=MAX_ERRORS)
+        self._memory_warnings: deque[str] = deque(maxlen=MAX_ERRORS)
         self._warnings: dict[str, None] = {}
         self._all_warnings = 0
 
@@ -63,12 +67,13 @@ class TensorRTLog:
             if len(self._warnings) < MAX_WARNINGS:
                 self._warnings[line] = None
         if _speaks_of_memory(line):
-            self._memory.append(line)
+            self._memory_warnings.append(line)
 
     def clear(self) -> None:
         """Forget everything."""
         self._errors.clear()
         self._memory.clear()
+        self._memory_warnings.clear()
         self._warnings.clear()
         self._all_warnings = 0
 
@@ -80,8 +85,15 @@ class TensorRTLog:
 
     @property
     def out_of_memory(self) -> str | None:
-        """The last errors and warnings that speak of memory which could not be had, or None."""
-        distinct = tuple(dict.fromkeys(self._memory))
+        """What was said of memory that could not be had, or None.
+
+        A tactic that lacks memory is skipped with a warning, which says nothing about a build that fails for
+        another reason: warnings count where no implementation was left in the end.
+        """
+        lines = list(self._memory)
+        if any(NO_TACTIC_LEFT in line for line in self._errors):
+            lines += self._memory_warnings
+        distinct = tuple(dict.fromkeys(lines))
         return "; ".join(distinct[-MAX_REASONS:]) or None
 
     def reason(self) -> str:
@@ -177,7 +189,8 @@ def make_error_recorder(module: TensorRTModule, log: TensorRTLog) -> Any:
                 self._overflowed = True
             return False  # not fatal in itself: a tactic that lacks memory is skipped, and another taken
 
-        def num_errors(self) -> int:
+        def get_num_errors(self) -> int:
+            # what C++ looks for, in 10, 11 and RTX; Python calls the class's own method num_errors
             return len(self._reported)
 
         def get_error_code(self, index: int) -> Any:

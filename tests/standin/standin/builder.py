@@ -460,6 +460,7 @@ def _finish(network: _Network, config: _Config, library: Any) -> bytes:
             hardware_compatible=config._hardware is library.HardwareCompatibilityLevel.AMPERE_PLUS,
             version_compatible=library.BuilderFlag.VERSION_COMPATIBLE in config._flags,
             detailed=config._verbosity is library.ProfilingVerbosity.DETAILED,
+            user_allocation=library.is_rtx and library.BuilderFlag.REQUIRE_USER_ALLOCATION in config._flags,
             profiles=profiles,
             onnx=content,
         )

@@ -55,6 +55,10 @@ class Gpu:
             return
         raise AssertionError(f"nothing was raised, and a violation was expected: {words}")
 
+    def devices_in_use(self) -> set[int]:
+        """The GPUs that memory or streams of the program lie on."""
+        return WORLD.devices_in_use()
+
     @property
     def device_bytes(self) -> int:
         """Bytes of device memory that are allocated now."""
@@ -86,10 +90,12 @@ class Gpu:
         """Let the ``count``-th synchronisation from now on find the device lost; 1 is the next."""
         WORLD.knobs.lose_device = WORLD.synchronisations + count
 
-    def allocate(self, content: bytes) -> int:
-        """Device memory of a caller's with this content; its address."""
+    def allocate(self, content: bytes, device: int = 0, managed: bool = False) -> int:
+        """Device memory of a caller's with this content, on a GPU or managed; its address."""
         with WORLD.lock:
-            address = WORLD.device.allocate(len(content))
+            address = WORLD.device.allocate(len(content), device)
+            _, allocation = WORLD.memory(address, len(content), "the test")
+            allocation.managed = managed
             self.write(address, content)
             return address
 

@@ -25,22 +25,35 @@ _TEXTS = {
     "cudaErrorInsufficientDriver": "CUDA driver version is insufficient for CUDA runtime version",
     "cudaErrorInvalidDevice": "invalid device ordinal",
     "cudaErrorInvalidValue": "invalid argument",
+    "cudaErrorAssert": "device-side assert triggered",
+    "cudaErrorContextIsDestroyed": "context is destroyed",
+    "cudaErrorECCUncorrectable": "uncorrectable ECC error encountered",
+    "cudaErrorHardwareStackError": "hardware stack error",
     "cudaErrorIllegalAddress": "an illegal memory access was encountered",
+    "cudaErrorIllegalInstruction": "an illegal instruction was encountered",
+    "cudaErrorInvalidAddressSpace": "operation not supported on global/shared address space",
+    "cudaErrorInvalidPc": "invalid program counter",
     "cudaErrorLaunchFailure": "unspecified launch failure",
+    "cudaErrorLaunchTimeout": "the launch timed out and was terminated",
+    "cudaErrorMisalignedAddress": "misaligned address",
+    "cudaErrorNvlinkUncorrectable": "uncorrectable NVLink error detected during the execution",
+    "cudaErrorUnknown": "unknown error",
     "cudaErrorStreamCaptureUnsupported": "operation not permitted when stream is capturing",
     "cudaErrorStreamCaptureInvalidated": "operation failed due to a previous error during capture",
 }
 
-cudaError_t = enumeration(
-    "cudaError_t", "cudaSuccess", "cudaErrorMemoryAllocation", "cudaErrorNoDevice", "cudaErrorInsufficientDriver"
-)
+_NO_PART = ("cudaErrorInvalidDevice", "cudaErrorStreamCaptureUnsupported", "cudaErrorStreamCaptureInvalidated")
+"""What can be answered and is not in the protocol has no public name."""
+
+cudaError_t = enumeration("cudaError_t", *(name for name in _TEXTS if name not in _NO_PART))
 cudaMemcpyKind = enumeration(
     "cudaMemcpyKind", "cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost", "cudaMemcpyDeviceToDevice"
 )
 cudaDeviceAttr = enumeration("cudaDeviceAttr", "cudaDevAttrComputeCapabilityMajor", "cudaDevAttrComputeCapabilityMinor")
 cudaStreamCaptureMode = enumeration("cudaStreamCaptureMode", "cudaStreamCaptureModeThreadLocal")
+cudaMemoryType = enumeration("cudaMemoryType", "cudaMemoryTypeDevice", "cudaMemoryTypeManaged")
+_HOST, _UNREGISTERED = (Member("cudaMemoryType", f"cudaMemoryType{name}") for name in ("Host", "Unregistered"))
 
-# what can be answered and is not in the protocol has no public name
 _ERRORS = {name: getattr(cudaError_t, name, None) or Member("cudaError_t", name) for name in _TEXTS}
 _NAMES_OF_ERRORS = {member: name for name, member in _ERRORS.items()}
 
@@ -69,6 +82,8 @@ def _function(outputs: int, unsafe: bool = False) -> Callable[[Callable[..., Any
                     result: Any = "cudaErrorStreamCaptureUnsupported"
                 else:
                     result = WORLD.lost or missing
+                if result is None and function.__name__ == WORLD.knobs.fail_call:
+                    result = WORLD.knobs.fail_call_as
                 if result is None or (result == WORLD.lost and function.__name__ in _GIVE_BACK):
                     answer = function(*args, **kwargs)
                     result = WORLD.lost or answer
@@ -115,13 +130,34 @@ def cudaGetLastError() -> tuple[Any]:
 def cudaGetDeviceCount() -> tuple[Any, int | None]:
     with WORLD.lock:
         WORLD.device_asked = True
+        if WORLD.knobs.no_driver_library:
+            raise RuntimeError('Failed to dlopen "libcuda.so.1"')
         missing = WORLD.lost or _missing_device()
         return (_fail(missing), None) if missing else (_ERRORS["cudaSuccess"], WORLD.knobs.device_count)
 
 
+@_function(1)
+def cudaGetDevice() -> Any:
+    return (WORLD.current_device,)
+
+
 @_function(0)
 def cudaSetDevice(device: int) -> Any:
-    return () if 0 <= device < WORLD.knobs.device_count else "cudaErrorInvalidDevice"
+    if not 0 <= device < WORLD.knobs.device_count:
+        return "cudaErrorInvalidDevice"
+    WORLD.current_device = device
+    return ()
+
+
+@_function(1)
+def cudaPointerGetAttributes(ptr: int) -> Any:
+    of_device, of_host = WORLD.device.holding(int(ptr)), WORLD.pinned.holding(int(ptr))
+    if of_device is not None and of_device.live:
+        kind = cudaMemoryType.cudaMemoryTypeManaged if of_device.managed else cudaMemoryType.cudaMemoryTypeDevice
+        return (SimpleNamespace(type=kind, device=of_device.device),)
+    if of_host is not None and of_host.live:
+        return (SimpleNamespace(type=_HOST, device=of_host.device),)
+    return (SimpleNamespace(type=_UNREGISTERED, device=-2),)
 
 
 @_function(1)
@@ -161,7 +197,7 @@ def cudaMemGetInfo() -> Any:
 def cudaMalloc(size: int) -> Any:
     if WORLD.device.bytes_live + WORLD.weights_bytes + size > WORLD.knobs.device_memory:
         return "cudaErrorMemoryAllocation"
-    return (WORLD.device.allocate(int(size)),)
+    return (WORLD.device.allocate(int(size), WORLD.current_device),)
 
 
 @_function(0, unsafe=True)
@@ -176,7 +212,7 @@ def cudaHostAlloc(size: int, flags: int) -> Any:
         WORLD.violate(f"cudaHostAlloc was given the flags {flags}, which the stand-in does not know")
     if WORLD.pinned.bytes_live + size > WORLD.knobs.pinned_memory:
         return "cudaErrorMemoryAllocation"
-    return (WORLD.pinned.allocate(int(size)),)
+    return (WORLD.pinned.allocate(int(size), WORLD.current_device),)
 
 
 @_function(0, unsafe=True)

@@ -68,7 +68,8 @@ def make_runtime_class(library: Any) -> type:
             if used + size > WORLD.knobs.device_memory:
                 self._reporter.error(_out_of_memory(size), "FAILED_ALLOCATION")
                 return None
-            return _Engine(plan, library, self, self._reporter)
+            kind = _RtxEngine if library.is_rtx else _Engine
+            return kind(plan, library, self, self._reporter)
 
     return Runtime
 
@@ -175,11 +176,48 @@ class _Engine:
         self._alive()
         if strategy is not self._library.ExecutionContextAllocationStrategy.USER_MANAGED:
             WORLD.violate(f"create_execution_context was given the strategy {strategy!r}")
-        return (_RtxContext if self._library.is_rtx else _Context)(self)
+        return _Context(self)
 
     def create_engine_inspector(self) -> Any:
         self._alive()
         return _Inspector(self)
+
+
+class _RuntimeConfig:
+    """How a context of TensorRT-RTX is to run."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._strategy: Any = None
+        self.dynamic_shapes_kernel_specialization_strategy: Any = None  # RTX: lazily, in the background
+
+    def set_execution_context_allocation_strategy(self, strategy: Any) -> None:
+        self._strategy = strategy
+
+    def _check(self) -> None:
+        if self._strategy is not self._library.ExecutionContextAllocationStrategy.USER_MANAGED:
+            WORLD.violate(f"create_execution_context was given a config with the strategy {self._strategy!r}")
+
+    def _is_eager(self) -> bool:
+        eager = self._library.DynamicShapesKernelSpecializationStrategy.EAGER
+        return self.dynamic_shapes_kernel_specialization_strategy is eager
+
+
+class _RtxEngine(_Engine):
+    """An engine of TensorRT-RTX: a context is made with a runtime config, or with a strategy as elsewhere."""
+
+    def create_runtime_config(self) -> _RuntimeConfig:
+        self._alive()
+        return _RuntimeConfig(self._library)
+
+    def create_execution_context(self, strategy: Any) -> Any:
+        self._alive()
+        if not isinstance(strategy, _RuntimeConfig):
+            if strategy is not self._library.ExecutionContextAllocationStrategy.USER_MANAGED:
+                WORLD.violate(f"create_execution_context was given the strategy {strategy!r}")
+            return _RtxContext(self, False)
+        strategy._check()
+        return _RtxContext(self, strategy._is_eager())
 
 
 class _Inspector:
@@ -454,12 +492,17 @@ class _Context:
 
 
 class _RtxContext(_Context):
-    """TensorRT-RTX compiles kernels when a shape first runs, and then a stream can capture."""
+    """A stream can capture what needs no memory at run time and has all its kernels."""
+
+    def __init__(self, engine: _Engine, eager: bool) -> None:
+        super().__init__(engine)
+        self._eager = eager
 
     def is_stream_capturable(self, stream: int) -> bool:
-        with self._call("is_stream_capturable"):
+        with self._call("is_stream_capturable") as engine:
             WORLD.stream(stream, "is_stream_capturable")
-            return self._enqueued_plainly and not WORLD.knobs.refuse_capture
+            ready = self._enqueued_plainly and self._eager and engine._plan.user_allocation
+            return ready and not WORLD.knobs.refuse_capture
 
 
 def _nothing() -> None:

@@ -30,6 +30,9 @@ class Knobs:
     fail_execute: int = 0  # which execute_async_v3 of the process gives False
     lose_device: int = 0  # which synchronisation (of a stream or an event) finds the device lost, for good
     lost_as: str = "cudaErrorIllegalAddress"  # or cudaErrorLaunchFailure
+    fail_call: str = ""  # a function of CUDA's that fails, each time
+    fail_call_as: str = "cudaErrorInvalidValue"
+    no_driver_library: bool = False  # CUDA's bindings cannot load the driver, and raise
     refuse_capture: bool = False
     refuse_op: str = ""  # an ONNX op that the parser refuses
     builder_out_of_memory: int = 0  # bytes that a build asks for in vain

@@ -23,6 +23,11 @@ class Library:
         self.name = name
         self.is_rtx = name == "tensorrt_rtx"
         self.BuilderFlag = enumeration("BuilderFlag", "TF32", "VERSION_COMPATIBLE")
+        if self.is_rtx:
+            self.BuilderFlag = enumeration("BuilderFlag", "TF32", "VERSION_COMPATIBLE", "REQUIRE_USER_ALLOCATION")
+            self.DynamicShapesKernelSpecializationStrategy = enumeration(
+                "DynamicShapesKernelSpecializationStrategy", "EAGER"
+            )
         self.NetworkDefinitionCreationFlag = type("NetworkDefinitionCreationFlag", (), {})
         self.NetworkDefinitionCreationFlag.STRONGLY_TYPED = Numbered(
             "NetworkDefinitionCreationFlag", "STRONGLY_TYPED", lambda: 0 if self.always_strongly_typed else 1

@@ -46,6 +46,8 @@ class Allocation:
     size: int
     contents: np.ndarray
     live: bool = True
+    device: int = 0  # the GPU that was current
+    managed: bool = False  # device memory that every GPU reads
     accesses: list[Access] = field(default_factory=list)
 
     def view(self, address: int, size: int) -> np.ndarray:
@@ -67,8 +69,8 @@ class Registry:
         self.bytes_peak = 0
         self.allocations = 0
 
-    def allocate(self, size: int) -> int:
-        """New memory, full of FRESH; its address."""
+    def allocate(self, size: int, device: int = 0) -> int:
+        """New memory, full of FRESH; its address.  ``device``: the GPU that is current."""
         if self._next is None:
             block = np.empty(size + GUARD, np.uint8)
             offset = -block.ctypes.data % GUARD
@@ -81,7 +83,7 @@ class Registry:
             contents = np.empty(size, np.uint8)
         contents.fill(FRESH)
         bisect.insort(self._starts, start)
-        self._by_start[start] = Allocation(start, size, contents)
+        self._by_start[start] = Allocation(start, size, contents, device=device)
         self.bytes_live += size
         self.bytes_peak = max(self.bytes_peak, self.bytes_live)
         self.allocations += 1

@@ -29,6 +29,7 @@ class Plan:
     hardware_compatible: bool
     version_compatible: bool
     detailed: bool
+    user_allocation: bool
     profiles: tuple[dict[str, Any], ...]
     onnx: bytes
 

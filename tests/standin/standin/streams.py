@@ -76,6 +76,7 @@ class Stream:
     queue: deque[Queued] = field(default_factory=deque)
     sequence: int = 0
     capture: Capture | None = None
+    device: int = 0  # the GPU that was current
     foreign: bool = False  # one of CUDA's own default streams, which a caller may work on
 
     def run_until(self, sequence: int) -> None:

@@ -40,6 +40,7 @@ class World:
         self.executions = 0
         self.weights_bytes = 0
         self.host_clock: Clock = {}
+        self._current = threading.local()
         self._streams = 0
         self._handles: dict[int, Any] = {}
         self._dead: set[int] = set()
@@ -56,12 +57,29 @@ class World:
         self.violations.append(text)
         raise StandinViolation(text)
 
+    # devices
+
+    @property
+    def current_device(self) -> int:
+        """The calling thread's GPU."""
+        return getattr(self._current, "device", 0)
+
+    @current_device.setter
+    def current_device(self, device: int) -> None:
+        self._current.device = device
+
+    def devices_in_use(self) -> set[int]:
+        """The GPUs that live memory or streams of the program lie on."""
+        streams = (each for each in self._handles.values() if isinstance(each, Stream) and not each.foreign)
+        memory = (each for registry in (self.device, self.pinned) for each in registry.live())
+        return {each.device for each in (*streams, *memory)}
+
     # handles
 
     def new_stream(self, foreign: bool = False) -> Stream:
         """A stream without a handle."""
         self._streams += 1
-        return Stream(self._streams, foreign=foreign)
+        return Stream(self._streams, device=self.current_device, foreign=foreign)
 
     def give(self, kind: str, thing: Any) -> Handle:
         """A handle for a stream, an event or a graph."""
@@ -162,6 +180,10 @@ class World:
 
     def submit(self, stream: Stream, job: Job) -> None:
         """Queue a job, or record it where the stream captures."""
+        if not stream.foreign and stream.device != self.current_device:
+            self.violate(
+                f"{job.name} is put into a stream of GPU {stream.device} while GPU {self.current_device} is current"
+            )
         if stream.capture is not None:
             stream.capture.jobs.append(job)
             return
