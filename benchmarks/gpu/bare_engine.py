@@ -46,7 +46,9 @@ class BareEngine:
             self._memory.append(memory)
         self._execute()  # a graph is captured after one plain run
         self._stream.synchronize()
-        self._graph: Graph | None = self._stream.capture(lambda: context.execute_async_v3(self._stream.address))
+        self._graph: Graph | None = None
+        if self._shared.can_capture(context, self._stream.address):
+            self._graph = self._stream.capture(lambda: context.execute_async_v3(self._stream.address))
         self.captured = self._graph is not None
 
     def run(self, frames: int) -> None:

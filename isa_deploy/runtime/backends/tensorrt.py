@@ -27,7 +27,7 @@ from isa_deploy.runtime.backends.base import Arrays, UInt8
 from isa_deploy.runtime.backends.cuda import Cuda, DeviceMemory, Event, Graph, PinnedMemory, load_cuda
 from isa_deploy.runtime.backends.device_array import DeviceArray, DeviceFrames, read_device_frames
 from isa_deploy.runtime.backends.signature import check_signature
-from isa_deploy.runtime.backends.tensorrt_api import IExecutionContext, IRtxExecutionContext
+from isa_deploy.runtime.backends.tensorrt_api import IExecutionContext
 from isa_deploy.runtime.backends.tensorrt_engine import ONE_AT_A_TIME, EngineTensor, SharedEngine, share_engine
 from isa_deploy.runtime.backends.tensorrt_library import installed_libraries, load_tensorrt
 from isa_deploy.runtime.plan import check_card, check_code, check_library, read_plan
@@ -350,12 +350,8 @@ class TensorRTBackend:
             )
 
     def _capture(self, slot: _Slot) -> Graph | None:
-        capturable = True
-        if self._engine.library.name == "tensorrt_rtx":
-            rtx: IRtxExecutionContext = slot.context  # type: ignore[assignment]  # what that library's contexts are
-            capturable = rtx.is_stream_capturable(self._compute.address)
         graph = None
-        if capturable:
+        if self._engine.can_capture(slot.context, self._compute.address):
             with ONE_AT_A_TIME, _no_collection():
                 graph = self._compute.capture(lambda: slot.context.execute_async_v3(self._compute.address))
         if graph is None:

@@ -13,7 +13,14 @@ from isa_deploy.errors import BackendUnavailableError, EngineError, EngineIncomp
 from isa_deploy.manifest import EngineSpec
 from isa_deploy.runtime.backends.cuda import Cuda
 from isa_deploy.runtime.backends.signature import TensorSpec
-from isa_deploy.runtime.backends.tensorrt_api import ICudaEngine, IExecutionContext, IRtxCudaEngine, IRuntime, RtxModule
+from isa_deploy.runtime.backends.tensorrt_api import (
+    ICudaEngine,
+    IExecutionContext,
+    IRtxCudaEngine,
+    IRtxExecutionContext,
+    IRuntime,
+    RtxModule,
+)
 from isa_deploy.runtime.backends.tensorrt_library import TensorRTLibrary
 from isa_deploy.runtime.backends.tensorrt_log import TensorRTLog, make_error_recorder, make_logger
 from isa_deploy.runtime.backends.tensorrt_types import tensor_spec
@@ -120,6 +127,12 @@ class SharedEngine:
         if engine is None:
             raise _refused(origin, spec, self.library, cuda, self.log)
         return engine
+
+    def can_capture(self, context: IExecutionContext, stream_address: int) -> bool:
+        """Whether a stream may capture this context's work now.  TensorRT always lets it be tried; RTX says."""
+        if self.library.name != "tensorrt_rtx":
+            return True
+        return cast(IRtxExecutionContext, context).is_stream_capturable(stream_address)
 
     def information(self) -> str:
         """What the engine inspector tells of the layers, as JSON; "{}" where it tells nothing."""
