@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -302,6 +303,23 @@ def test_the_buffers_of_other_shapes_give_way_to_a_frame_that_lacks_memory(
     assert np.array_equal(segmenter.segment(wide), reference("streets").labels(wide))
     for answer in waiting:  # taken off before their buffers went
         assert np.array_equal(answer.result(), reference("streets").labels(large))
+
+
+def test_they_give_way_to_a_frame_on_the_gpu_as_well(
+    gpu: Any, opened: Open, reference: References, scene: UInt8
+) -> None:
+    segmenter = opened()
+    large, wide = np.ascontiguousarray(scene[:128, :512]), np.ascontiguousarray(scene[:100, :500])
+    waiting = [segmenter.submit(large) for _ in range(2)]
+    address = gpu.allocate(wide.tobytes())
+    interface = {"version": 3, "shape": wide.shape, "typestr": "|u1", "data": (address, False), "stream": None}
+    gpu.knobs.device_memory = 24 * 1024 * MIB - free_bytes() + 10_000
+    labels = segmenter.segment_on_device(SimpleNamespace(__cuda_array_interface__=interface))
+    assert gpu.read(labels.address, wide[:, :, 0].size) == reference("streets").labels(wide).tobytes()
+    for answer in waiting:
+        assert np.array_equal(answer.result(), reference("streets").labels(large))
+    del labels
+    gpu.free(address)
 
 
 def test_too_little_page_locked_memory_leaves_nothing_running(

@@ -172,7 +172,9 @@ def export_command(
         raise InputError("--fp16 and --bf16 exclude each other; give one")
     if (graph is None) == (ckpt is None):
         raise InputError("give either --ckpt CHECKPOINT, to export it, or GRAPH, to build its plan")
-    fixed = parse_shape(shape) if graph is None else read_onnx_manifest(find_graph(graph)).input.shape_nhw
+    if graph is not None:
+        graph = find_graph(graph)
+    fixed = parse_shape(shape) if graph is None else read_onnx_manifest(graph).input.shape_nhw
     ranges = shape_ranges(min_shape or [], opt_shape or [], max_shape or [], fixed)
     options = PlanOptions(
         profiles=ranges,
@@ -190,7 +192,7 @@ def export_command(
         work = PlanWork(parse_target(target), device, options, tuple(frames or ()), min_agreement, bar)
         if graph is not None:
             refuse_checkpoint_options(precision, shape, confidence, plan)
-            planned: PlanResult | None = work.build(find_graph(graph), out, work.place())
+            planned: PlanResult | None = work.build(graph, out, work.place())
         else:
             assert ckpt is not None
             missing = [
@@ -206,7 +208,7 @@ def export_command(
                 ckpt,
                 out,
                 precision=precision,
-                shape_nhw=parse_shape(shape),
+                shape_nhw=fixed,
                 confidence=confidence,
                 frames=frames or (),
                 min_agreement=min_agreement,

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from isa_deploy.errors import BackendUnavailableError, EngineIncompatibleError, InputError, ParityError
-from isa_deploy.export.answer import AnswerSource
 from isa_deploy.export.graph_answers import GraphAnswers, check_engines
 from isa_deploy.export.parity import FramePictures, ParityReport, Stage, environment, prove_stages
 from isa_deploy.export.plan_layers import LayerSummary, layer_summary
@@ -106,7 +105,6 @@ def export_plan(
     options: PlanOptions,
     frames: Sequence[str | Path] = (),
     min_agreement: float | None = None,
-    source: AnswerSource | None = None,
     progress: Callable[[str], None] = _silent,
     build_progress: BuildProgress = ignore_progress,
 ) -> PlanResult:
@@ -114,8 +112,8 @@ def export_plan(
 
     ``out``: the folder, default the graph's own.  It receives ``NAME.plan``, ``NAME.json``,
     ``plan-report.json`` and ``.html`` and, from TensorRT, ``timing.cache``, which the next build there starts
-    from.  ``source``: what to compare with; default the graph itself on the CPU.  ``frames`` and
-    ``min_agreement`` as for :func:`isa_deploy.export.pipeline.export`.
+    from.  The plan is compared with the graph itself, on the CPU; ``frames`` and ``min_agreement`` as for
+    :func:`isa_deploy.export.pipeline.export`.
 
     Raises :class:`InputError` for options, frames and folders, :class:`EngineError` or
     :class:`ManifestError` for the graph, :class:`BackendUnavailableError` where there is nothing to compare
@@ -136,8 +134,7 @@ def export_plan(
     if not_run is None:
         # what the proof lacks is said before the minutes of a build
         pictures = _fit(proof_frames(frames, manifest), manifest, profiles)
-        if source is None:
-            check_engines(manifest.precision)
+        check_engines(manifest.precision)
     with os_errors(graph, "read the graph"):
         if graph.stat().st_size > MAX_ONNX_BYTES:
             raise InputError(f"{graph}: the graph has over 2 GiB, which no ISANet has; give a model.onnx of isa-export")
@@ -168,7 +165,7 @@ def export_plan(
             prepare_thread=place.cuda.make_current if place.cuda is not None else _nothing,
         )
         seconds = time.perf_counter() - started
-        planned = manifest.model_copy(update={"engine": _engine_spec(place, built, onnx_bytes, options)})
+        planned = manifest.model_copy(update={"engine": _engine_spec(place, built, onnx_sha256, options)})
         del onnx_bytes
         _write_plan(work, names, built.plan, planned)
         proof: PlanProof | None = None
@@ -182,7 +179,7 @@ def export_plan(
             layers = layer_summary(engine.information())
             planned = with_precisions(planned, layers)
             _write_plan(work, names, built.plan, planned)
-            given = source if source is not None else stack.enter_context(GraphAnswers(graph))
+            given = stack.enter_context(GraphAnswers(graph))
             stages = [_stage(place, work / names.plan, planned)]
             compared = prove_stages(given, stages, {}, manifest, pictures, min_agreement, progress)
             proof = PlanProof(given.name, layers, *compared)
@@ -308,12 +305,12 @@ def _built_for(place: PlanPlace, options: PlanOptions) -> str | None:
     return options.compute_capability
 
 
-def _engine_spec(place: PlanPlace, built: BuiltPlan, onnx_bytes: bytes, options: PlanOptions) -> EngineSpec:
+def _engine_spec(place: PlanPlace, built: BuiltPlan, onnx_sha256: str, options: PlanOptions) -> EngineSpec:
     return EngineSpec(
         builder=place.library.name,
         builder_version=".".join(map(str, version_numbers(place.library.version))),
         compute_capability=_built_for(place, options),
-        onnx_sha256=hashlib.sha256(onnx_bytes).hexdigest(),
+        onnx_sha256=onnx_sha256,
         plan_sha256=hashlib.sha256(built.plan).hexdigest(),
         hardware_compatible=options.hardware_compatible,
         version_compatible=options.version_compatible,

@@ -13,23 +13,23 @@ import gc
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from isa_deploy.errors import EngineError, InputError
 from isa_deploy.manifest import Manifest
-from isa_deploy.runtime.backends.base import Arrays, UInt8
-from isa_deploy.runtime.backends.cuda import Cuda, DeviceMemory, Event, Graph, PinnedMemory, load_cuda
+from isa_deploy.runtime.backends.base import UInt8
+from isa_deploy.runtime.backends.cuda import Cuda, DeviceMemory, Graph, PinnedMemory, load_cuda
 from isa_deploy.runtime.backends.device_array import DeviceArray, DeviceFrames, read_device_frames
 from isa_deploy.runtime.backends.signature import check_signature
 from isa_deploy.runtime.backends.tensorrt_api import IExecutionContext
 from isa_deploy.runtime.backends.tensorrt_engine import ONE_AT_A_TIME, EngineTensor, SharedEngine, share_engine
 from isa_deploy.runtime.backends.tensorrt_library import installed_libraries, load_tensorrt
+from isa_deploy.runtime.backends.tensorrt_slot import PendingFrames, Slot, shape_words
 from isa_deploy.runtime.plan import check_card, check_code, check_library, read_plan
 
 __all__ = ["TensorRTBackend"]
@@ -100,7 +100,7 @@ class TensorRTBackend:
         self._told_of_capture = False
         self._shared = shared
 
-    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> _PendingFrames:
+    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> PendingFrames:
         """See :class:`isa_deploy.runtime.backends.base.Backend`.
 
         Frames in memory of :meth:`frame_buffer` are copied to the GPU from where they lie, others through
@@ -109,8 +109,8 @@ class TensorRTBackend:
         with self._cuda.current():
             return self._start(image_nhwc, outputs)
 
-    def _start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> _PendingFrames:
-        slot = self._slot(image_nhwc.shape)
+    def _start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> PendingFrames:
+        slot = self._slot(image_nhwc.shape, _Lane.next_slot)
         pinned = _pinned_address(image_nhwc)
         if pinned is None:
             np.copyto(slot.image_nhwc, image_nhwc)
@@ -128,7 +128,7 @@ class TensorRTBackend:
             for name, host in hosts.items():
                 self._download.download(host.address, slot.outputs[name].address, host.size)
             slot.downloaded.record(self._download)
-            slot.pending = _PendingFrames(slot, tuple(outputs), image_nhwc)
+            slot.pending = PendingFrames(slot, tuple(outputs), image_nhwc)
             undo.pop_all()
         return slot.pending
 
@@ -143,8 +143,8 @@ class TensorRTBackend:
             return self._run_on_device(frames, outputs)
 
     def _run_on_device(self, frames: DeviceFrames, outputs: Sequence[str]) -> list[DeviceArray]:
+        slot = self._slot(frames.shape, _Lane.direct_slot)
         lane = self._lane(frames.shape)
-        slot = lane.direct_slot()
         given: dict[str, DeviceMemory] = {}
         with ExitStack() as undo:
             for name in outputs:
@@ -232,7 +232,7 @@ class TensorRTBackend:
         if profile is None:
             ranges = ", ".join(_range_words(each) for each in self._engine.profiles)
             raise InputError(
-                f"frames of {_shape_words(shape)} (batch x height x width) are outside of what this plan was built "
+                f"frames of {shape_words(shape)} (batch x height x width) are outside of what this plan was built "
                 f"for: {ranges}; use --resize, or build it with --min-shape and --max-shape that hold them"
             )
         while len(self._lanes) >= SHAPES_KEPT:
@@ -241,13 +241,13 @@ class TensorRTBackend:
         lane = self._lanes[shape] = _Lane(self, shape, profile)
         return lane
 
-    def _slot(self, shape: Shape) -> _Slot:
-        """A slot for a frame from the host.
+    def _slot(self, shape: Shape, take: Callable[[_Lane], Slot]) -> Slot:
+        """A slot of a shape's, as ``take`` takes it.
 
         Where the card's memory does not suffice, the buffers of other shapes go, and it is tried once more.
         """
         try:
-            return self._lane(shape).next_slot()
+            return take(self._lane(shape))
         except EngineError:
             others = [each for key, each in self._lanes.items() if key != shape]
             if not others:
@@ -255,7 +255,7 @@ class TensorRTBackend:
             for lane in others:
                 lane.retire()
             self._lanes = OrderedDict((key, each) for key, each in self._lanes.items() if key == shape)
-        return self._lane(shape).next_slot()
+        return take(self._lane(shape))
 
     def make_context(self, shape: Shape, profile: int) -> IExecutionContext:
         """A context with its profile and input shape, and scratch memory that suffices.
@@ -268,7 +268,7 @@ class TensorRTBackend:
             raise EngineError(f"TensorRT refused profile {profile}: {engine.log.reason()}")
         self._compute.synchronize()
         if not context.set_input_shape(engine.input_name, shape):
-            raise EngineError(f"TensorRT refused frames of {_shape_words(shape)}: {engine.log.reason()}")
+            raise EngineError(f"TensorRT refused frames of {shape_words(shape)}: {engine.log.reason()}")
         engine.log.clear()
         try:
             missing = context.infer_shapes()
@@ -294,7 +294,7 @@ class TensorRTBackend:
             self._scratch.close()
             self._scratch = None
         try:
-            self._scratch = self._cuda.allocate(needed, f"the activations of {_shape_words(shape)} frames")
+            self._scratch = self._cuda.allocate(needed, f"the activations of {shape_words(shape)} frames")
         except BaseException:
             # the contexts there are have no memory to work in any more; they are made anew when needed
             for lane in self._lanes.values():
@@ -317,7 +317,7 @@ class TensorRTBackend:
         """An output's shape for the context's input.  Raises :class:`EngineError` where it stays open."""
         sides = tuple(int(side) for side in context.get_tensor_shape(name))
         if any(side < 0 for side in sides):
-            raise EngineError(f"the plan's output {name} has the shape {sides} for frames of {_shape_words(shape)}")
+            raise EngineError(f"the plan's output {name} has the shape {sides} for frames of {shape_words(shape)}")
         return sides
 
     @property
@@ -325,7 +325,7 @@ class TensorRTBackend:
         """The name of the engine's input."""
         return self._engine.input_name
 
-    def _enqueue(self, slot: _Slot) -> None:
+    def _enqueue(self, slot: Slot) -> None:
         """The engine on a slot's frames: plainly at first, which readies its kernels, then as a CUDA graph."""
         if slot.graph is None and slot.warm and slot.refused_captures < CAPTURE_TRIES:
             slot.graph = self._capture(slot)
@@ -349,7 +349,7 @@ class TensorRTBackend:
                 "build the plan again if it returns"
             )
 
-    def _capture(self, slot: _Slot) -> Graph | None:
+    def _capture(self, slot: Slot) -> Graph | None:
         graph = None
         if self._engine.can_capture(slot.context, self._compute.address):
             with ONE_AT_A_TIME, _no_collection():
@@ -377,10 +377,10 @@ class _Lane:
         self._profile = profile
         self.specs = {each.name: each for each in backend.output_tensors()}
         self.shapes: dict[str, Shape] = {}
-        self._slots: list[_Slot] = []  # the one that was used last is last
-        self._direct: _Slot | None = None
+        self._slots: list[Slot] = []  # the one that was used last is last
+        self._direct: Slot | None = None
 
-    def next_slot(self) -> _Slot:
+    def next_slot(self) -> Slot:
         """A slot that is free, or a new one, or the one that was used first, its answer taken off it."""
         slot = next((each for each in self._slots if each.pending is None), None)
         if slot is None and len(self._slots) < SLOTS:
@@ -393,7 +393,7 @@ class _Lane:
         self._slots.append(slot)
         return slot
 
-    def direct_slot(self) -> _Slot:
+    def direct_slot(self) -> Slot:
         """The slot for frames that lie on the GPU: its addresses change, so it is never captured."""
         if self._direct is None:
             self._direct = self._make_slot()
@@ -419,144 +419,14 @@ class _Lane:
         self._slots.clear()
         self._direct = None
 
-    def _all_slots(self) -> list[_Slot]:
+    def _all_slots(self) -> list[Slot]:
         return self._slots if self._direct is None else [*self._slots, self._direct]
 
-    def _make_slot(self) -> _Slot:
+    def _make_slot(self) -> Slot:
         backend = self._backend
         context = backend.make_context(self._shape, self._profile)
         self.shapes = {name: backend.output_shape(context, name, self._shape) for name in self.specs}
-        return _Slot(backend, context, self._shape, self.shapes, self.specs)
-
-
-class _Slot:
-    """A context with addresses that do not change: one frame's, or one batch's."""
-
-    def __init__(
-        self,
-        backend: TensorRTBackend,
-        context: IExecutionContext,
-        shape: Shape,
-        output_shapes: dict[str, Shape],
-        specs: dict[str, EngineTensor],
-    ) -> None:
-        cuda = backend.cuda
-        self._cuda = cuda
-        self.context = context
-        self.graph: Graph | None = None
-        self.warm = False
-        self.refused_captures = 0
-        self.pending: _PendingFrames | None = None
-        self._shape = shape
-        self._output_shapes = output_shapes
-        self._dtypes = {name: np.dtype(each.spec.dtype) for name, each in specs.items()}
-        self._pinned_input: PinnedMemory | None = None
-        self._pinned_outputs: dict[str, PinnedMemory] = {}
-        self.outputs: dict[str, DeviceMemory] = {}
-        purpose = f"frames of {_shape_words(shape)} and their results"
-        with ExitStack() as undo:
-            self.input = cuda.allocate(int(np.prod(shape)), purpose)
-            undo.callback(self.input.close)
-            for name, sides in output_shapes.items():
-                memory = cuda.allocate(int(np.prod(sides)) * self._dtypes[name].itemsize, purpose)
-                self.outputs[name] = memory
-                undo.callback(memory.close)
-            self.uploaded: Event = cuda.event()
-            undo.callback(self.uploaded.close)
-            self.computed: Event = cuda.event()
-            undo.callback(self.computed.close)
-            self.downloaded: Event = cuda.waited_event()
-            undo.callback(self.downloaded.close)
-            outputs = {name: memory.address for name, memory in self.outputs.items()}
-            self.set_addresses({backend.input_name: self.input.address, **outputs})
-            self._held = undo.pop_all()
-
-    def set_addresses(self, addresses: Mapping[str, int]) -> None:
-        """Where the context reads its input and writes its outputs."""
-        for name, address in addresses.items():
-            if not self.context.set_tensor_address(name, address):
-                raise EngineError(f"TensorRT refused the address {address:#x} for {name}; build the plan again")
-
-    @property
-    def image_nhwc(self) -> UInt8:
-        """Page-locked memory for the frames, uint8 N x H x W x 3."""
-        if self._pinned_input is None:
-            self._pinned_input = self._cuda.pin(int(np.prod(self._shape)))
-        view: UInt8 = np.asarray(self._pinned_input).reshape(self._shape)
-        return view
-
-    @property
-    def pinned_address(self) -> int:
-        """Where :attr:`image_nhwc` lies."""
-        assert self._pinned_input is not None
-        return self._pinned_input.address
-
-    def host_output(self, name: str) -> PinnedMemory:
-        """Page-locked memory for an output, made when it is first wanted."""
-        memory = self._pinned_outputs.get(name)
-        if memory is None:
-            memory = self._pinned_outputs[name] = self._cuda.pin(self.outputs[name].size)
-        return memory
-
-    def array(self, name: str) -> npt.NDArray[np.generic]:
-        """What came back of an output, as an array of the caller's own."""
-        flat: npt.NDArray[np.uint8] = np.asarray(self._pinned_outputs[name])
-        return flat.copy().view(self._dtypes[name]).reshape(self._output_shapes[name])
-
-    def drop_graph(self) -> None:
-        """Forget the captured graph; the next frame runs plainly and the one after captures again."""
-        if self.graph is not None:
-            self.graph.close()
-        self.graph = None
-        self.warm = False
-
-    def close(self) -> None:
-        """Give everything back."""
-        if self.pending is not None:
-            self.pending.give_up()
-        self.drop_graph()
-        self._held.close()
-        for host_memory in self._pinned_outputs.values():
-            host_memory.close()
-        if self._pinned_input is not None:
-            self._pinned_input.close()
-        del self.context
-
-
-class _PendingFrames:
-    """Frames on their way through the GPU."""
-
-    def __init__(self, slot: _Slot, outputs: tuple[str, ...], image_nhwc: UInt8) -> None:
-        self._slot: _Slot | None = slot
-        self._outputs = outputs
-        self._image_nhwc: UInt8 | None = image_nhwc  # the copy up may read it where it lies
-        self._arrays: Arrays | None = None
-
-    def wait(self) -> Arrays:
-        """See :class:`isa_deploy.runtime.backends.base.Pending`."""
-        self.collect()
-        if self._arrays is None:
-            raise EngineError("the engine was closed before this frame was done; open another")
-        return self._arrays
-
-    def collect(self) -> None:
-        """Take the answer off the slot, so that another frame can use it."""
-        slot = self._slot
-        if slot is None:
-            return
-        slot.downloaded.synchronize()
-        self._arrays = [slot.array(name) for name in self._outputs]
-        self._let_go(slot)
-
-    def give_up(self) -> None:
-        """The slot is going away; an answer that was not taken is lost."""
-        if self._slot is not None:
-            self._let_go(self._slot)
-
-    def _let_go(self, slot: _Slot) -> None:
-        slot.pending = None
-        self._slot = None
-        self._image_nhwc = None
+        return Slot(backend.cuda, context, backend.input_name, self._shape, self.shapes, self.specs)
 
 
 @contextmanager
@@ -581,12 +451,8 @@ def _pinned_address(array: UInt8) -> int | None:
     return None
 
 
-def _shape_words(shape: Shape) -> str:
-    return "x".join(str(side) for side in shape[:3])
-
-
 def _range_words(profile: tuple[Shape, ...]) -> str:
     least, _, most = profile
     if least == most:
-        return _shape_words(least)
-    return f"{_shape_words(least)} to {_shape_words(most)}"
+        return shape_words(least)
+    return f"{shape_words(least)} to {shape_words(most)}"

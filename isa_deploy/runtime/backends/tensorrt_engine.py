@@ -62,7 +62,6 @@ class SharedEngine:
         self.log = TensorRTLog()
         self._logger = make_logger(trt, self.log)
         self._recorder = make_error_recorder(trt, self.log)
-        self._context_lock = threading.Lock()
         # no local names for TensorRT's objects: where this raises, they must go as __del__ has it
         self._runtime = _make_runtime(library, self._logger, self.log)
         self._runtime.error_recorder = self._recorder
@@ -97,7 +96,7 @@ class SharedEngine:
 
     def create_context(self) -> IExecutionContext:
         """A context whose scratch memory is the caller's to allocate.  Raises :class:`EngineError`."""
-        with self._context_lock, ONE_AT_A_TIME:  # contexts are made by every thread that has a Segmenter of the plan
+        with ONE_AT_A_TIME:
             self.log.clear()
             context = self.engine.create_execution_context(self._how_to_run())
         if context is None:
@@ -186,7 +185,8 @@ def share_engine(
     :class:`EngineError` where TensorRT refuses it, and :class:`EngineIncompatibleError` where that is because
     it was built for something else.
     """
-    content = hashlib.sha256(plan).digest()
+    # where there is a record, its reader has held the plan against it
+    content = spec.plan_sha256 if spec is not None else hashlib.sha256(plan).hexdigest()
     key = (content, library.name, library.version, cuda.index, allow_engine_code, id(library.module))
     with _LOCK:
         shared = _ENGINES.get(key)
