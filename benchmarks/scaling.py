@@ -29,13 +29,15 @@ from isa_deploy.runtime.video_writer import VideoWriter
 
 SMALL, LARGE = (512, 1024), (1024, 2048)
 
+# not getrusage's figure alone, which begins with what the parent process held
 MEASURED = """
-import resource, sys
+import sys
+from isa_deploy.bench.memory import peak_mib
 from isa_deploy.cli.infer import main
 try:
     main()
 finally:
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+    print("peak", round(peak_mib()), file=sys.stderr)
 """
 
 
@@ -71,7 +73,7 @@ def video_memory(engine: Path, frames: int) -> int:
         command = [sys.executable, "-c", MEASURED, str(clip), "--engine", str(engine), "--out", f"{folder}/out"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     (peak,) = (line.split()[1] for line in done.stderr.splitlines() if line.startswith("peak "))
-    return int(peak) // 1024
+    return int(peak)
 
 
 def main() -> None:

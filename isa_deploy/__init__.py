@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from isa_deploy.manifest import Manifest
     from isa_deploy.runtime.palette import colorize, overlay
     from isa_deploy.runtime.segmenter import Segmenter
+    from isa_deploy.runtime.tiling import Tiling
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,7 @@ __all__ = [
     "ManifestError",
     "ParityError",
     "Segmenter",
+    "Tiling",
     "__version__",
     "colorize",
     "export",
@@ -52,6 +54,7 @@ _HOME = {
     "Segmenter": "isa_deploy.runtime.segmenter",
     "colorize": "isa_deploy.runtime.palette",
     "export": "isa_deploy.export.pipeline",
+    "Tiling": "isa_deploy.runtime.tiling",
     "overlay": "isa_deploy.runtime.palette",
 }
 

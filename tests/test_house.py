@@ -20,8 +20,10 @@ MAY_IMPORT = {
     "runtime": {"errors", "manifest", "files", "runtime"},
     "models": {"errors", "manifest", "files", "models"},
     "export": {"errors", "manifest", "files", "models", "runtime", "export"},
+    "bench": {"errors", "manifest", "files", "runtime", "models", "export", "bench"},
 }
-"""A room to the rooms that it may use; export uses the runtime to prove with it what users will run."""
+"""A room to the rooms that it may use; export uses the runtime to prove with it what users will run.  bench uses models
+and export to compare with torch, and imports them nowhere else (the test with every optional library blocked)."""
 
 FOREIGN_TO_RUNTIME = {"torch", "onnx", "onnxscript", "onnx_ir", "jinja2"}
 
@@ -70,16 +72,26 @@ def run_blocked(blocked: set[str], code: str) -> subprocess.CompletedProcess[str
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
 
 
-OPTIONAL = {"torch", "onnx", "onnxscript", "onnx_ir", "jinja2", "onnxruntime", "openvino", "av", "tensorrt", "psutil"}
+OPTIONAL = {
+    *("torch", "onnx", "onnxscript", "onnx_ir", "jinja2", "onnxruntime", "openvino", "tensorrt"),
+    *("av", "psutil", "pyarrow", "rasterio"),
+}
 
 
 def test_the_runtime_imports_with_every_optional_library_blocked() -> None:
     modules = [
         ".".join(("isa_deploy", *path.relative_to(PACKAGE).with_suffix("").parts))
-        for path in sorted((PACKAGE / "runtime").rglob("*.py"))
+        for room in ("runtime", "bench")
+        for path in sorted((PACKAGE / room).rglob("*.py"))
         if path.name != "__init__.py"
     ]
-    modules += ["isa_deploy.cli.infer", "isa_deploy.cli.info", "isa_deploy.cli.export", "isa_deploy.models.cards"]
+    modules += [
+        "isa_deploy.cli.bench",
+        "isa_deploy.cli.infer",
+        "isa_deploy.cli.info",
+        "isa_deploy.cli.export",
+        "isa_deploy.models.cards",
+    ]
     done = run_blocked(OPTIONAL, "\n".join(f"import {name}" for name in modules))
     assert done.returncode == 0, done.stderr
 
@@ -129,7 +141,7 @@ def test_the_facade_has_what_it_lists_and_nothing_else() -> None:
     assert (PACKAGE / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("command", ["export", "infer", "info"])
+@pytest.mark.parametrize("command", ["bench", "export", "infer", "info"])
 def test_help_has_examples_and_exit_codes(command: str) -> None:
     code = f"from isa_deploy.cli.{command} import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from isa_deploy.errors import InputError
-from isa_deploy.runtime.image_header import HeaderError, read_header
+from isa_deploy.runtime import image_header
+from isa_deploy.runtime.image_header import HeaderError, peek_header, read_header
 from isa_deploy.runtime.images import IMAGE_SUFFIXES, read_image, write_png
 
 UInt8 = npt.NDArray[np.uint8]
@@ -27,6 +28,7 @@ UInt8 = npt.NDArray[np.uint8]
 OPENCV_5 = int(cv2.__version__.split(".")[0]) >= 5
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
+JP2_START = b"\0\0\0\x0cjP  \r\n\x87\n"
 HEIGHT, WIDTH = 24, 40
 
 
@@ -159,6 +161,60 @@ def test_a_palette_becomes_its_colours(tmp_path: Path, options: dict[str, int]) 
     assert np.array_equal(rgb(frame_hwc), np.asarray(image.convert("RGB")))
 
 
+@pytest.mark.parametrize("form", [*FORMATS, "JPEG2000"])
+def test_a_header_on_the_disk_says_what_one_in_memory_says(tmp_path: Path, form: str) -> None:
+    data = encoded(Image.fromarray(gradient_rgb()), form)
+    assert peek_header(file_of(tmp_path, data)) == read_header(data)
+    assert read_header(data).size_wh == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", [0, 1, 3, 6, 8, 9])
+def test_a_header_tells_how_the_picture_lies(form: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    header = read_header(encoded(Image.fromarray(gradient_rgb()), form, exif=exif))
+    assert header.orientation == (orientation if 1 <= orientation <= 8 else 1)
+    assert header.size_wh == (WIDTH, HEIGHT)
+
+
+def test_a_header_tells_what_cannot_be_read_by_rows() -> None:
+    image = Image.fromarray(gradient_rgb())
+    assert not read_header(encoded(image, "JPEG", progressive=True)).by_rows
+    for form in FORMATS:
+        assert read_header(encoded(image, form)).by_rows
+
+
+@pytest.mark.parametrize("tag", [33550, 33922, 34264, 34735, 50844])
+def test_a_header_tells_a_map(tag: int) -> None:
+    image = Image.fromarray(gradient_rgb())
+    assert not read_header(encoded(image, "TIFF")).georeferenced
+    value = (1, 1, 0, 0) if tag == 34735 else (1.0,) * 16
+    assert read_header(encoded(image, "TIFF", tiffinfo={tag: value})).georeferenced
+
+
+def test_a_header_is_found_wherever_a_large_file_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_header, "START_BYTES", 40)
+    image = Image.fromarray(gradient_rgb())
+    uncompressed = encoded(image, "TIFF")
+    # the directory behind 100 kB of something else
+    (directory,) = struct.unpack_from("<I", uncompressed, 4)
+    moved = 100_000
+    entries = uncompressed[directory:]
+    path = file_of(tmp_path, uncompressed[:4] + struct.pack("<I", moved) + bytes(moved - 8) + entries)
+    assert peek_header(path).size_wh == (WIDTH, HEIGHT)
+    boxes = encoded(image, "JPEG2000")
+    at = boxes.index(b"jp2c") - 4
+    path = file_of(tmp_path, boxes[:at] + struct.pack(">I4s", 50_008, b"xml ") + bytes(50_000) + boxes[at:])
+    assert peek_header(path).size_wh == (WIDTH, HEIGHT)
+
+
+def test_jpeg_2000_is_left_to_tiles(tmp_path: Path) -> None:
+    path = file_of(tmp_path, encoded(Image.fromarray(gradient_rgb()), "JPEG2000"))
+    with pytest.raises(InputError, match="JPEG 2000 is read in tiles only; use --tiling tiles"):
+        read_image(path)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_single_pixel_is_a_picture(tmp_path: Path, form: str) -> None:
     assert read_image(file_of(tmp_path, encoded(Image.new("RGB", (1, 1)), form))).shape == (1, 1, 3)
@@ -194,7 +250,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path, form: str, monkeypatch:
 def test_the_limit_is_the_callers(tmp_path: Path) -> None:
     path = file_of(tmp_path, encoded(Image.fromarray(gradient_rgb()), "PNG"))
     assert read_image(path, max_pixels=HEIGHT * WIDTH).shape == (HEIGHT, WIDTH, 3)
-    with pytest.raises(InputError, match="million pixels"):
+    with pytest.raises(InputError, match=r"million pixels.*use --tiling tiles, or allow more with --max-pixels"):
         read_image(path, max_pixels=HEIGHT * WIDTH - 1)
 
 
@@ -272,7 +328,10 @@ def test_any_damage_gives_a_picture_or_an_input_error(
     assert frame_hwc.ndim == 3
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"", *(data[:40] for data in bombs().values())]))
+@given(
+    st.binary(max_size=200),
+    st.sampled_from([b"", b"\xff\x4f\xff\x51", JP2_START, *(data[:40] for data in bombs().values())]),
+)
 def test_a_header_of_any_bytes_ends_in_a_size_or_a_header_error(data: bytes, start: bytes) -> None:
     try:
         width, height = read_header(start + data).size_wh

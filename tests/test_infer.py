@@ -18,11 +18,12 @@ import numpy.typing as npt
 import pytest
 
 from isa_deploy.cli import infer
-from isa_deploy.cli.inference import Inference, Tally
+from isa_deploy.cli.inference import Inference, LargeResult, Tally
 from isa_deploy.cli.interruption import Interruption
 from isa_deploy.cli.progress import open_progress
-from isa_deploy.cli.results import StatsFile, class_shares, products
+from isa_deploy.cli.results import products
 from isa_deploy.cli.sources import Source, find_sources
+from isa_deploy.cli.video_options import VideoOptions
 from isa_deploy.errors import InputError
 from isa_deploy.runtime.images import read_image
 from isa_deploy.runtime.palette import colorize, overlay
@@ -30,7 +31,7 @@ from isa_deploy.runtime.segmenter import Segmenter
 from isa_deploy.runtime.video import VideoReader
 from isa_deploy.runtime.video_writer import VideoWriter
 
-pytest.importorskip("av", reason="needs PyAV: pip install 'isa-deploy[video]'")
+av = pytest.importorskip("av", reason="needs PyAV: pip install 'isa-deploy[video]'")
 
 UInt8 = npt.NDArray[np.uint8]
 Run = Callable[..., tuple[int, str, str]]
@@ -78,6 +79,11 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+def labels_of(path: Path) -> list[UInt8]:
+    with av.open(str(path)) as file:
+        return [frame.to_ndarray(format="gray") for frame in file.decode(video=0)]
+
+
 def lines_of(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -109,17 +115,35 @@ def test_a_video_keeps_its_uneven_times_in_all_results(run: Run, tmp_path: Path,
     out = tmp_path / "out"
     code, _, err = run(source, "--out", out, "--mask", "--labels", "--stats", "--legend")
     assert code == 0, err
-    assert names(out) == {"drive_overlay.mp4", "drive_mask.mp4", "drive_labels", "stats.jsonl"}
-    for name in ("drive_overlay.mp4", "drive_mask.mp4"):
+    assert names(out) == {"drive_overlay.mp4", "drive_mask.mp4", "drive_labels.mkv", "stats.jsonl"}
+    for name in ("drive_overlay.mp4", "drive_mask.mp4", "drive_labels.mkv"):
         with VideoReader(out / name) as reader:
             assert [frame.pts * reader.time_base for frame in reader] == [Fraction(t, 1000) for t in times_ms]
     assert [line["time_s"] for line in lines_of(out / "stats.jsonl")] == [t / 1000 for t in times_ms]
     assert [line["frame"] for line in lines_of(out / "stats.jsonl")] == [0, 1, 2, 3, 4]
-    assert names(out / "drive_labels") == {f"{number:06d}.png" for number in range(5)}
     with VideoReader(source) as reader:
-        third = [frame.frame_hwc for frame in reader][2]
-    written = cv2.imread(str(out / "drive_labels" / "000002.png"), cv2.IMREAD_UNCHANGED)
-    assert np.array_equal(written, segmenter.segment(third))
+        expected = [segmenter.segment(frame.frame_hwc) for frame in reader]
+    written = labels_of(out / "drive_labels.mkv")
+    assert len(written) == len(expected)
+    for labels_hw, expected_hw in zip(written, expected, strict=True):
+        assert np.array_equal(labels_hw, expected_hw)
+
+
+def test_a_part_of_two_videos_side_by_side(run: Run, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'isa-deploy[parquet]'")
+    drives = [small_video(tmp_path / f"{name}.mp4", list(range(0, 1000, 40))) for name in ("cam0", "cam1")]
+    out = tmp_path / "out"
+    choice = ["--start", "0.2", "--end", "0:00.8", "--every", "2", "--fps", "5", "--smooth", "3"]
+    code, told, err = run(*drives, "--batch", "--out", out, "--labels", "--stats", "--stats-format", "parquet", *choice)
+    assert code == 0, err
+    assert told.startswith("2 videos, 6 frames in ")
+    assert names(out) == {
+        *("cam0_overlay.mp4", "cam0_labels.mkv", "cam1_overlay.mp4", "cam1_labels.mkv", "stats.parquet"),
+    }
+    table = parquet.read_table(out / "stats.parquet").to_pydict()
+    assert table["input"] == [str(path) for path in drives for _ in range(3)]
+    assert table["time_s"] == pytest.approx([0.2, 0.44, 0.6] * 2)
+    assert len(labels_of(out / "cam1_labels.mkv")) == 3
 
 
 def test_folders_and_globs_stand_for_their_files(run: Run, tmp_path: Path) -> None:
@@ -159,6 +183,13 @@ def test_inputs_that_no_name_tells_apart_are_an_error(tmp_path: Path) -> None:
         find_sources([f"{tmp_path}/*/frames/*.png"])
 
 
+@pytest.mark.parametrize("address", ["rtsp://u:geheim@camera/stream", "rtsp://u:geheim@[fe80::1]/*"])
+def test_a_camera_without_live_is_told_of_it_and_its_password_is_not_shown(address: str) -> None:
+    with pytest.raises(InputError, match="rtsp://: an address is a camera's; add --live") as caught:
+        find_sources([address])
+    assert "geheim" not in str(caught.value)
+
+
 def test_a_result_never_replaces_an_input(run: Run, tmp_path: Path) -> None:
     small_image(tmp_path / "a.png")
     before = small_image(tmp_path / "a_overlay.png").read_bytes()
@@ -175,19 +206,9 @@ def test_results_of_an_earlier_run_are_replaced(run: Run, tmp_path: Path) -> Non
     assert run(source, "--out", out, "--labels", "--stats")[0] == 0
     small_video(source, [0, 40])
     assert run(source, "--out", out, "--labels", "--stats")[0] == 0
-    assert names(out / "a_labels") == {"000000.png", "000001.png"}
+    assert names(out) == {"a_overlay.mp4", "a_labels.mkv", "stats.jsonl"}
+    assert len(labels_of(out / "a_labels.mkv")) == 2
     assert len(lines_of(out / "stats.jsonl")) == 2
-
-
-def test_a_folder_with_something_of_the_users_is_not_replaced(run: Run, tmp_path: Path) -> None:
-    source = small_video(tmp_path / "a.mp4", [0, 40])
-    (tmp_path / "out" / "a_labels").mkdir(parents=True)
-    (tmp_path / "out" / "a_labels" / "thesis.tex").write_text("years of work")
-    code, _, err = run(source, "--out", tmp_path / "out", "--labels")
-    assert code == 2
-    assert "move it away" in err
-    assert names(tmp_path / "out") == {"a_labels"}
-    assert names(tmp_path / "out" / "a_labels") == {"thesis.tex"}
 
 
 def test_one_bad_image_among_many_is_reported_and_the_others_are_done(run: Run, tmp_path: Path) -> None:
@@ -228,6 +249,10 @@ def cannot_run(folder: Path) -> dict[str, list[str | Path]]:
         "a file has its name": [good, "--out", folder / "a.xyz"],
         "a part of the path is a file": [good, "--out", folder / "a.xyz" / "below"],
         "none of: test, none": [good, *out, "--resize", "3"],
+        "--start ten: no time": [good, *out, "--start", "ten"],
+        "is not after --start 5": [good, *out, "--start", "5", "--end", "0:04"],
+        "--fps 0: ": [good, *out, "--fps", "0"],
+        "none of: jsonl, parquet": [good, *out, "--stats", "--stats-format", "csv"],
         "--alpha": [good, *out, "--alpha", "1.5"],
     }
 
@@ -309,17 +334,17 @@ def test_an_interruption_leaves_playable_files_and_code_130(
     command = [sys.executable, "-c", "from isa_deploy.cli.infer import main; main()", str(source), "--out", str(out)]
     options = ["--engine", str(streets_onnx), "--backend", "onnxruntime", "--resize", "none", "--stats", "--labels"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: len(list(out.glob(".isa-*/00000*.png"))) >= 3, process)
+        wait_until(lambda: sum(path.stat().st_size for path in out.glob(".isa-*.mkv")) > 2000, process)
         os.kill(process.pid, number)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "interrupted after" in err
     assert "Traceback" not in err
-    assert names(out) == {"a_overlay.mp4", "a_labels", "stats.jsonl"}
+    assert names(out) == {"a_overlay.mp4", "a_labels.mkv", "stats.jsonl"}
     with VideoReader(out / "a_overlay.mp4") as reader:
         frames = len(list(reader))
     assert 3 <= frames < 2000
-    assert len(lines_of(out / "stats.jsonl")) == frames == len(names(out / "a_labels"))
+    assert len(lines_of(out / "stats.jsonl")) == frames == len(labels_of(out / "a_labels.mkv"))
 
 
 CTRL_C_TWICE = """
@@ -348,6 +373,16 @@ def test_a_first_ctrl_c_waits_for_the_frame_and_a_second_does_not() -> None:
     assert done.stdout.splitlines() == ["still running", "ended at the check", "ended at once", "True"]
 
 
+class AllAtOnce:
+    """In the place of the pictures in tiles: no picture is one."""
+
+    def takes(self, path: Path) -> bool:
+        return False
+
+    def infer(self, source: Source) -> LargeResult:
+        raise AssertionError("not taken")
+
+
 def test_an_engine_that_takes_rgb_gets_rgb(tmp_path: Path, segmenter: Segmenter) -> None:
     image = small_image(tmp_path / "a.png")
     swapped = segmenter.segment(np.ascontiguousarray(read_image(image)[..., ::-1]))
@@ -355,14 +390,9 @@ def test_an_engine_that_takes_rgb_gets_rgb(tmp_path: Path, segmenter: Segmenter)
     segmenter.manifest = segmenter.manifest.model_copy(update={"input": graph_input})
     wanted = products(segmenter.manifest.classes, 0.5, legend=False, mask=False, labels=True)
     with open_progress(1) as progress, Interruption() as interruption:
-        run = Inference(segmenter, wanted, tmp_path, None, progress, interruption, Tally())
+        run = Inference(segmenter, wanted, tmp_path, None, progress, interruption, Tally(), VideoOptions(), AllAtOnce())
         run.run(find_sources([str(image)]))
     assert np.array_equal(cv2.imread(str(tmp_path / "a_labels.png"), cv2.IMREAD_UNCHANGED), swapped)
-
-
-def test_shares_add_up_and_name_what_has_no_class() -> None:
-    labels_hw = np.array([[0, 0, 1, 2], [2, 3, 255, 255]], np.uint8)
-    assert class_shares(labels_hw, ("road", "car", "road")) == {"road": 0.5, "car": 0.125, "unlabelled": 0.375}
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])
@@ -377,23 +407,3 @@ def test_help_and_version_load_no_engine(option: str) -> None:
     if option == "--help":
         for words in ("Examples:", "Exit codes:", "130", "[default: isa-out]"):
             assert words in " ".join(done.stdout.split())
-
-
-def break_off(stats: StatsFile, source: Source) -> None:
-    with stats.one_input():
-        stats.write(source, None, {"sky": 1.0})
-        raise InputError("broken")
-
-
-def test_an_input_that_fails_midway_leaves_no_line_of_statistics(tmp_path: Path) -> None:
-    image = small_image(tmp_path / "a.png")
-    (source,) = find_sources([str(image)])
-    with StatsFile(tmp_path / "stats.jsonl") as stats:
-        with stats.one_input():
-            stats.write(source, None, {"road": 1.0})
-        with pytest.raises(InputError, match="broken"):
-            break_off(stats, source)
-        with stats.one_input():
-            stats.write(source, None, {"car": 1.0})
-    lines = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
-    assert [line["shares"] for line in lines] == [{"road": 1.0}, {"car": 1.0}]

@@ -32,17 +32,6 @@ def test_one_map_after_another_is_their_product(inputs: int, middle: int, output
     np.testing.assert_allclose(second.after(first).dense(), second.dense() @ first.dense(), atol=1e-6)
 
 
-@given(inputs=side, outputs=side, start=st.integers(0, 69), length=st.integers(1, 20))
-def test_a_block_is_a_part_of_the_whole_matrix(inputs: int, outputs: int, start: int, length: int) -> None:
-    made = bilinear(inputs, outputs, False)
-    start = min(start, outputs - 1)
-    stop = min(start + length, outputs)
-    used, block = made.block(start, stop)
-    whole = np.zeros((stop - start, inputs), np.float32)
-    whole[:, used] = block
-    np.testing.assert_array_equal(whole, made.dense()[start:stop])
-
-
 @given(length=st.integers(1, 120), crop=st.integers(1, 60), step=st.integers(1, 60), align=st.booleans())
 def test_averaged_windows_weigh_one_everywhere(length: int, crop: int, step: int, align: bool) -> None:
     spans = slide_spans(length, crop, min(step, crop))

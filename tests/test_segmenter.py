@@ -130,8 +130,8 @@ def test_float16_is_never_asked_of_openvino(exported: Exporter, scene: np.ndarra
     with Segmenter.open(folder, backend="openvino") as segmenter:
         segmenter.segment(scene)
         assert segmenter.precision in ("fp32", "bf16")
-        for request in segmenter._backend._requests.values():  # type: ignore[attr-defined]
-            hint = request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").to_string()
+        for pool in segmenter._backend._pools.values():  # type: ignore[attr-defined]
+            hint = pool.compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
             assert hint in ("f32", "bf16")
 
 

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import importlib
 import inspect
+import itertools
 import json
 import os
 import signal
@@ -149,6 +150,12 @@ class Rig:
 
     def event(self) -> Any:
         return self.ok(self.cuda.cudaEventCreateWithFlags(self.cuda.cudaEventDisableTiming))
+
+    def timed_event(self, stream: Any) -> Any:
+        """An event that keeps its time, recorded on a stream."""
+        event = self.ok(self.cuda.cudaEventCreateWithFlags(self.cuda.cudaEventBlockingSync))
+        self.ok(self.cuda.cudaEventRecord(event, stream))
+        return event
 
     def device(self, size: int) -> int:
         return self.ok(self.cuda.cudaMalloc(size))
@@ -475,6 +482,68 @@ def test_waiting_for_an_event_runs_no_more_than_is_before_it(run: Run) -> None:
     assert (run.pinned_out == 0xA5).all()
     run.synchronize()
     assert np.array_equal(run.pinned_out, run.expected)
+
+
+def set_times(rig: Rig, upload_ms: float, execute_ms: float, download_ms: float) -> None:
+    knobs = rig.gpu.knobs
+    knobs.upload_ms, knobs.execute_ms, knobs.download_ms = upload_ms, execute_ms, download_ms
+
+
+def test_work_takes_its_time_on_the_pretended_clock(run: Run) -> None:
+    rig = run.rig
+    set_times(rig, 3, 5, 2)
+    run.all()
+    graph = run.graph()
+    ways: list[Callable[[], Any]] = [run.execute, lambda: rig.ok((*rig.cuda.cudaGraphLaunch(graph, run.stream), None))]
+    for execute in ways:
+        marks = [rig.timed_event(run.stream)]
+        run.upload()
+        marks.append(rig.timed_event(run.stream))
+        execute()
+        marks.append(rig.timed_event(run.stream))
+        run.download()
+        marks.append(rig.timed_event(run.stream))
+        not_ready, nothing = rig.cuda.cudaEventElapsedTime(marks[0], marks[-1])
+        assert not_ready == rig.cuda.cudaError_t.cudaErrorNotReady
+        assert nothing is None
+        run.synchronize()
+        parts = [rig.ok(rig.cuda.cudaEventElapsedTime(*pair)) for pair in itertools.pairwise(marks)]
+        assert parts == [3, 5, 2]
+        assert rig.ok(rig.cuda.cudaEventElapsedTime(marks[-1], marks[0])) == -10
+
+
+def test_streams_overlap_on_the_pretended_clock_where_no_event_orders_them(rig: Rig) -> None:
+    set_times(rig, 3, 5, 2)
+    one, other = rig.stream(), rig.stream()
+    begun = rig.timed_event(one)
+    device, (host, _) = rig.device(16), rig.pinned(16)
+    second_device, (second_host, _) = rig.device(16), rig.pinned(16)
+    kind = rig.cuda.cudaMemcpyKind
+    rig.ok(rig.cuda.cudaMemcpyAsync(device, host, 16, kind.cudaMemcpyHostToDevice, one))
+    uploaded = rig.timed_event(one)
+    rig.ok(rig.cuda.cudaMemcpyAsync(second_host, second_device, 16, kind.cudaMemcpyDeviceToHost, other))
+    beside = rig.timed_event(other)
+    rig.ok(rig.cuda.cudaStreamWaitEvent(other, uploaded, 0))
+    rig.ok(rig.cuda.cudaMemcpyAsync(second_host, device, 16, kind.cudaMemcpyDeviceToHost, other))
+    after = rig.timed_event(other)
+    rig.ok(rig.cuda.cudaEventSynchronize(after))
+    ends = [rig.ok(rig.cuda.cudaEventElapsedTime(begun, each)) for each in (uploaded, beside, after)]
+    assert ends == [3, 2, 5]
+    late = rig.timed_event(rig.stream())  # on an idle stream: not before the host had seen the other's end
+    assert rig.ok(rig.cuda.cudaEventElapsedTime(after, late)) == 0
+
+
+def test_an_event_that_has_no_time_is_a_violation(run: Run) -> None:
+    rig = run.rig
+    timed = rig.timed_event(run.stream)
+    untimed = rig.event()
+    rig.ok(rig.cuda.cudaEventRecord(untimed, run.stream))
+    unrecorded = rig.ok(rig.cuda.cudaEventCreateWithFlags(rig.cuda.cudaEventBlockingSync))
+    with rig.gpu.expect_violation("keeps no time"):
+        rig.cuda.cudaEventElapsedTime(timed, untimed)
+    with rig.gpu.expect_violation("stands in no stream"):
+        rig.cuda.cudaEventElapsedTime(unrecorded, timed)
+    assert rig.gpu.timed_events == 2
 
 
 def test_a_pitched_copy_packs_rows(rig: Rig) -> None:
@@ -967,7 +1036,7 @@ def test_what_the_stand_in_does_not_model_is_refused(rig: Rig) -> None:
     made = rig.network(small_onnx())
     refused: list[tuple[str, Callable[[], Any]]] = [
         ("cudaHostAlloc was given the flags 4", lambda: cuda.cudaHostAlloc(1, 4)),
-        ("an event was made that keeps time", lambda: cuda.cudaEventCreateWithFlags(0)),
+        ("one that keeps time is to be waited for asleep", lambda: cuda.cudaEventCreateWithFlags(0)),
         ("was given the direction", lambda: cuda.cudaMemcpyAsync(device, host, 4, 1, run.stream)),
         (
             "ranges that overlap",

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from isa_deploy import EngineError, Segmenter
+from isa_deploy.runtime.backends.base import DeviceTimes, TimedBackend
 from isa_deploy.runtime.backends.tensorrt import CAPTURE_TRIES, SHAPES_KEPT, SLOTS
 
 if TYPE_CHECKING:
@@ -396,6 +397,119 @@ def test_two_segmenters_work_in_two_threads(gpu: Any, plan: Plans, reference: Re
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_an_answer_is_done_when_the_gpu_is_and_one_can_wait_for_a_while(
+    gpu: Any, opened: Open, reference: References, frames: list[UInt8]
+) -> None:
+    segmenter = opened()
+    gpu.knobs.event_queries = 3
+    pending = segmenter.submit(frames[0])
+    assert not pending.done()
+    with pytest.raises(TimeoutError, match=r"the GPU was not done with these frames after 0 s; wait again"):
+        pending.result(timeout_s=0)
+    assert np.array_equal(pending.result(timeout_s=60), reference("streets").labels(frames[0]))
+    assert pending.done()
+    assert gpu.calls["cudaEventQuery"] == 4
+
+
+def set_times(gpu: Any, upload_ms: float, execute_ms: float, download_ms: float) -> None:
+    gpu.knobs.upload_ms, gpu.knobs.execute_ms, gpu.knobs.download_ms = upload_ms, execute_ms, download_ms
+
+
+def test_a_call_that_is_timed_tells_its_parts_and_answers_as_ever(
+    gpu: Any, opened: Open, reference: References, frames: list[UInt8]
+) -> None:
+    backend = opened()._backend
+    assert isinstance(backend, TimedBackend)
+    set_times(gpu, 3, 5, 2)
+    buffer = backend.frame_buffer(frames[0][None].shape)
+    for frame in frames[:4]:  # plainly, then as a graph
+        buffer[:] = frame
+        for image_nhwc in (frame[None], buffer):
+            (labels,), times = backend.time_call(image_nhwc, ["labels"])
+            assert times == DeviceTimes(upload_ms=3, compute_ms=5, download_ms=2)
+            assert np.array_equal(labels[0], reference("streets").labels(frame))
+    _, times = backend.time_call(frames[0][None], ["labels", "logits"])
+    assert times == DeviceTimes(upload_ms=3, compute_ms=5, download_ms=4)
+
+
+def test_frames_that_nobody_times_use_events_that_keep_no_time(gpu: Any, opened: Open, frames: list[UInt8]) -> None:
+    segmenter = opened()
+    for frame in frames:
+        segmenter.segment(frame)
+    assert gpu.timed_events == 0
+    segmenter._backend.time_call(frames[0][None], ["labels"])
+    assert gpu.timed_events == 4
+
+
+def test_frames_under_way_are_no_part_of_a_timed_call_and_keep_their_answers(
+    gpu: Any, opened: Open, reference: References, frames: list[UInt8]
+) -> None:
+    segmenter = opened()
+    set_times(gpu, 3, 5, 2)
+    under_way = [segmenter.submit(frame) for frame in frames[:2]]  # every slot there is
+    (labels,), times = segmenter._backend.time_call(frames[2][None], ["labels"])
+    assert times == DeviceTimes(upload_ms=3, compute_ms=5, download_ms=2)
+    for frame, answer in zip(frames, [*(each.result() for each in under_way), labels[0]], strict=False):
+        assert np.array_equal(answer, reference("streets").labels(frame))
+
+
+def test_a_timed_call_that_the_engine_fails_leaves_the_slot_to_the_next(
+    gpu: Any, opened: Open, reference: References, frames: list[UInt8]
+) -> None:
+    segmenter = opened()
+    gpu.fail_execute_in(1)
+    with pytest.raises(EngineError, match="failed on a frame"):
+        segmenter._backend.time_call(frames[0][None], ["labels"])
+    assert np.array_equal(segmenter.segment(frames[1]), reference("streets").labels(frames[1]))
+
+
+@pytest.mark.parametrize("call", ["cudaEventElapsedTime", "cudaEventSynchronize"])
+def test_a_timed_call_whose_wait_fails_leaves_nothing_of_itself_behind(
+    gpu: Any, opened: Open, reference: References, frames: list[UInt8], call: str
+) -> None:
+    segmenter = opened()
+    gpu.knobs.fail_call = call
+    with pytest.raises(EngineError, match="the GPU could not"):
+        segmenter._backend.time_call(frames[0][None], ["labels"])
+    gpu.knobs.fail_call = ""
+    under_way = [segmenter.submit(frame) for frame in frames[:3]]  # every slot, that one too
+    for frame, pending in zip(frames, under_way, strict=False):
+        assert np.array_equal(pending.result(), reference("streets").labels(frame))
+
+
+def test_a_gpu_that_is_lost_in_a_timed_call_is_one_error(gpu: Any, plan: Plans, frames: list[UInt8]) -> None:
+    with Segmenter.open(plan("streets"), resize="none") as segmenter:
+        segmenter.segment(frames[0])
+        gpu.lose_device_in(4)  # after the three streams before it
+        with pytest.raises(EngineError, match="an illegal memory access"):
+            segmenter._backend.time_call(frames[0][None], ["labels"])
+
+
+def test_a_frame_is_refused_while_both_slots_are_busy_and_taken_when_one_is_done(
+    gpu: Any, opened: Open, reference: References, frames: list[UInt8]
+) -> None:
+    segmenter = opened()
+    assert segmenter.capacity == SLOTS
+    gpu.knobs.event_queries = 2
+    under_way = [segmenter.try_submit(frames[0]), segmenter.try_submit(frames[1])]
+    waits = gpu.calls["cudaEventSynchronize"]
+    assert segmenter.try_submit(frames[2]) is None
+    assert gpu.calls["cudaEventSynchronize"] == waits  # at once
+    under_way.append(segmenter.try_submit(frames[2]))  # nobody took the first answers
+    for frame, pending in zip(frames, under_way, strict=False):
+        assert pending is not None
+        assert np.array_equal(pending.result(), reference("streets").labels(frame))
+
+
+def test_work_on_a_gpu_that_is_lost_is_done_and_says_so(gpu: Any, plan: Plans, frames: list[UInt8]) -> None:
+    with Segmenter.open(plan("streets"), resize="none") as segmenter:
+        pending = segmenter.submit(frames[0])
+        gpu.lose_device_in(1)
+        assert pending.done()
+        with pytest.raises(EngineError, match="an illegal memory access"):
+            pending.result(timeout_s=60)
 
 
 def test_closing_with_frames_under_way_gives_everything_back(gpu: Any, plan: Plans, frames: list[UInt8]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import re
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,62 +16,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from video_files import MS, make_video, picture
 
 from isa_deploy.errors import BackendUnavailableError, InputError
+from isa_deploy.runtime import video
 from isa_deploy.runtime.video import VideoReader
 from isa_deploy.runtime.video_writer import VideoWriter
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install 'isa-deploy[video]'")
 
 UInt8 = npt.NDArray[np.uint8]
-
-MS = Fraction(1, 1000)
-
-
-def picture(height: int, width: int, number: int = 0) -> UInt8:
-    """A gradient that moves with the number."""
-    y, x = np.mgrid[0:height, 0:width]
-    planes = [x * 255 // width, y * 255 // height, (x + y + 8 * number) % 256]
-    return np.stack(planes, -1).astype(np.uint8)
-
-
-def make_video(
-    path: Path,
-    times: list[int],
-    size_wh: tuple[int, int] = (64, 48),
-    time_base: Fraction = MS,
-    *,
-    pixels: str = "yuv420p",
-    colours: dict[str, Any] | None = None,
-    sound: bool = False,
-    container: dict[str, str] | None = None,
-) -> Path:
-    """A video made with PyAV alone, with frames at the times given."""
-    width, height = size_wh
-    with av.open(str(path), "w", container_options=container or {}) as file:
-        stream = file.add_stream("libx264", options={"preset": "ultrafast", "g": "10"})
-        stream.width, stream.height, stream.pix_fmt = width, height, pixels
-        stream.time_base = stream.codec_context.time_base = time_base
-        for name, value in (colours or {}).items():
-            setattr(stream.codec_context, name, value)
-        tone = file.add_stream("aac", rate=48000, layout="mono") if sound else None
-        packets = []
-        for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(picture(height, width, number), format="bgr24").reformat(format=pixels)
-            frame.pts, frame.time_base = time, time_base
-            packets += stream.encode(frame)
-        packets += stream.encode(None)
-        for packet in packets:
-            packet.duration = times[1] - times[0]
-            file.mux(packet)
-        if tone is not None:
-            for start in range(0, round(times[-1] * time_base * 48000), 1024):
-                wave = np.sin(np.arange(start, start + 1024) / 20).astype(np.float32)[None]
-                samples = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
-                samples.sample_rate, samples.pts = 48000, start
-                file.mux(tone.encode(samples))
-            file.mux(tone.encode(None))
-    return path
 
 
 def rotated(path: Path, matrix: tuple[int, ...]) -> Path:
@@ -211,6 +167,41 @@ def test_times_rise_even_where_clips_were_joined_without_care(tmp_path: Path) ->
     times = times_of(tmp_path / "joined.ts")
     assert len(times) >= 7
     assert all(later > earlier for earlier, later in itertools.pairwise(times))
+
+
+VIDEO, SOUND = 0xE0, 0xC0
+
+
+def with_a_leap(path: Path, kind: int) -> Path:
+    """The transport stream with a bit of the time of a packet in its middle turned: 6.6 hours (ISO/IEC 13818-1)."""
+    data = bytearray(path.read_bytes())
+    heads = [match.start() for match in re.finditer(bytes((0, 0, 1, kind)), bytes(data))]
+    data[heads[len(heads) // 2] + 9] ^= 0x04
+    path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_time_is_no_leap_of_hours(tmp_path: Path) -> None:
+    plain = {"preset": "ultrafast", "g": "10", "bf": "0"}
+    path = make_video(tmp_path / "a.ts", list(range(0, 2000, 40)), sound=True, options=plain)
+    write_copy(path, tmp_path / "whole.mp4")
+    assert times_of(with_a_leap(path, VIDEO)) == times_of(tmp_path / "whole.mp4")
+    write_copy(with_a_leap(path, SOUND), tmp_path / "b.mp4")
+    assert times_of(tmp_path / "b.mp4") == times_of(tmp_path / "whole.mp4")
+    before, after = packets_of(tmp_path / "whole.mp4"), packets_of(tmp_path / "b.mp4")
+    assert len(before) - 10 <= len(after) < len(before)  # what is in the packet with the damaged time
+    assert after[-1] == before[-1]
+
+
+def test_a_file_whose_reader_stumbles_at_the_end_has_ended() -> None:
+    # what PyAV 18 does, by chance, where damage has made streams that were not there at the beginning
+    class Container:
+        def demux(self, *streams: object) -> Iterator[int]:
+            yield from (1, 2, 3)
+            raise IndexError("list index out of range")
+
+    container: Any = Container()
+    assert list(video.packets_of(container)) == [1, 2, 3]
 
 
 def test_damaged_frames_are_left_out_and_counted_and_the_others_keep_their_times(tmp_path: Path) -> None:
@@ -392,6 +383,38 @@ def test_sound_is_copied_unchanged(tmp_path: Path, suffix: str) -> None:
     assert [data for _, data in after] == [data for _, data in before]
     assert all(abs(there - here) < 2 * MS for (there, _), (here, _) in zip(after, before, strict=True))
     assert times_of(tmp_path / "b.mp4") == times_of(source)
+
+
+def test_damaged_sound_does_not_end_the_pictures(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "a.ts", list(range(0, 2000, 40)), sound=True)
+    data = bytearray(source.read_bytes())
+    begins = [match.start() for match in re.finditer(rb"\xff\xf1", bytes(data))]  # of frames of AAC
+    assert len(begins) > 50
+    for at in begins[20:30]:
+        data[at + 2] = 0xFF  # a rate that is none
+    source.write_bytes(data)
+    write_copy(source, tmp_path / "b.mp4")
+    assert len(times_of(tmp_path / "b.mp4")) == 50
+    assert len(begins) - 30 <= len(packets_of(tmp_path / "b.mp4")) < len(begins)
+
+
+def test_sound_that_mp4_cannot_hold_is_left_out(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.avi"), "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        tone = file.add_stream("libmp3lame", rate=11025, layout="mono")  # as old cameras have it
+        for number in range(25):
+            frame = av.VideoFrame.from_ndarray(picture(48, 64, number), format="bgr24")
+            file.mux(stream.encode(frame.reformat(format="yuv420p")))
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 441), np.float32), format="fltp", layout="mono")
+            samples.sample_rate = 11025
+            file.mux(tone.encode(samples))
+        file.mux(stream.encode(None))
+        file.mux(tone.encode(None))
+    write_copy(tmp_path / "a.avi", tmp_path / "b.mp4")
+    assert len(times_of(tmp_path / "b.mp4")) == 25
+    with av.open(str(tmp_path / "b.mp4")) as file:
+        assert not file.streams.audio
 
 
 def test_the_shape_of_pixels_is_kept(tmp_path: Path) -> None:

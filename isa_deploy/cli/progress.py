@@ -27,8 +27,8 @@ class FileProgress(Protocol):
     def begin(self, title: str) -> None:
         """A file is begun."""
 
-    def advance(self, part: float | None, frames: int) -> None:
-        """``part`` of the file, 0 to 1, or None where that is unknown, and ``frames`` frames of it are done."""
+    def advance(self, part: float | None, count: int, things: str = "frames") -> None:
+        """``part`` of the file, 0 to 1, or None where that is unknown, and ``count`` of its ``things`` are done."""
 
     def end(self, result: str) -> None:
         """The file is done; ``result`` says with what."""
@@ -63,12 +63,12 @@ class _Lines:
         self._title = title
         self._begun = self._said = time.monotonic()
 
-    def advance(self, part: float | None, frames: int) -> None:
+    def advance(self, part: float | None, count: int, things: str = "frames") -> None:
         now = time.monotonic()
         if now - self._said >= LINE_EVERY_S:
             self._said = now
             share = "" if part is None else f"{part:.0%}, "
-            self._say(f"{self._title}: {share}{frames} frames, {frames / (now - self._begun):.1f} frames/s")
+            self._say(f"{self._title}: {share}{count} {things}, {count / (now - self._begun):.1f} {things}/s")
 
     def end(self, result: str) -> None:
         self._say(f"{self._title}: {result}")
@@ -107,9 +107,9 @@ class _Bar:
         self._begun = time.monotonic()
         self._progress.update(self._task, description=title)
 
-    def advance(self, part: float | None, frames: int) -> None:
-        rate = frames / max(1e-9, time.monotonic() - self._begun)
-        self._progress.update(self._task, completed=self._done + (part or 0.0), rate=f"{rate:.1f} frames/s")
+    def advance(self, part: float | None, count: int, things: str = "frames") -> None:
+        rate = count / max(1e-9, time.monotonic() - self._begun)
+        self._progress.update(self._task, completed=self._done + (part or 0.0), rate=f"{rate:.1f} {things}/s")
 
     def end(self, result: str) -> None:
         self._done += 1

@@ -12,9 +12,13 @@ from typing import Literal
 from isa_deploy.errors import InputError
 from isa_deploy.files import os_errors
 from isa_deploy.runtime.images import IMAGE_SUFFIXES
+from isa_deploy.runtime.live_source import LiveSource, parse_live_source
+from isa_deploy.runtime.raster_reader import RASTER_SUFFIXES
 from isa_deploy.runtime.video import VIDEO_SUFFIXES
 
-__all__ = ["Source", "find_sources"]
+__all__ = ["Source", "find_sources", "live_source"]
+
+PICTURE_SUFFIXES = IMAGE_SUFFIXES | RASTER_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,11 @@ def find_sources(arguments: Sequence[str]) -> list[Source]:
     return [Source(path, _kind(path) or "image", name) for path, name in named]
 
 
+def live_source(argument: str) -> LiveSource:
+    """The camera that an argument names.  Raises :class:`InputError` where it names none."""
+    return parse_live_source(argument)
+
+
 def _expand(argument: str) -> Iterator[Path]:
     if not argument:
         raise InputError("an INPUT is empty (an unset variable?); name a file, a folder or a glob")
@@ -53,15 +62,17 @@ def _expand(argument: str) -> Iterator[Path]:
         if path.is_dir():
             images = _images_in(path)
             if not images:
-                raise InputError(f"{path}: this folder holds no image ({_list(IMAGE_SUFFIXES)}); name another")
+                raise InputError(f"{path}: this folder holds no image ({_list(PICTURE_SUFFIXES)}); name another")
             yield from images
         elif path.exists():
             if _kind(path) is None:
                 raise InputError(
-                    f"{path}: '{path.suffix}' is neither an image ({_list(IMAGE_SUFFIXES)}) nor a video "
+                    f"{path}: '{path.suffix}' is neither an image ({_list(PICTURE_SUFFIXES)}) nor a video "
                     f"({_list(VIDEO_SUFFIXES)}); convert it, or give it the right ending"
                 )
             yield path
+        elif "://" in argument:  # not repeated: it may hold a password
+            raise InputError(f"{argument.partition('://')[0]}://: an address is a camera's; add --live, or name a file")
         elif glob.has_magic(argument):
             matches = [found for match in sorted(glob.glob(argument, recursive=True)) for found in _matched(match)]  # noqa: PTH207  Path.glob takes no absolute pattern
             if not matches:
@@ -83,13 +94,13 @@ def _images_in(folder: Path) -> list[Path]:
         path
         for path in folder.iterdir()
         # a leading dot: hidden, or an unfinished file of ours
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
 
 
 def _kind(path: Path) -> Literal["image", "video"] | None:
     suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in PICTURE_SUFFIXES:
         return "image"
     return "video" if suffix in VIDEO_SUFFIXES else None
 

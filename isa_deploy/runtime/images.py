@@ -49,11 +49,13 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8:
         header = read_header(data)
     except HeaderError as error:
         raise InputError(f"{path}: {error}; replace or remove the file") from None
+    if header.format == "JPEG 2000":
+        raise InputError(f"{path}: JPEG 2000 is read in tiles only; use --tiling tiles, or save it as TIFF or PNG")
     width, height = header.size_wh
     if width * height > max_pixels:
         raise InputError(
             f"{path}: {width}x{height} is {width * height / 1e6:.0f} million pixels, more than the "
-            f"{max_pixels / 1e6:.0f} million that are read at once; cut the picture into pieces"
+            f"{max_pixels / 1e6:.0f} million that are read at once; use --tiling tiles, or allow more with --max-pixels"
         )
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
@@ -97,7 +99,7 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
             raise InputError(f"{path}: this is {kind}; name an image file")
         if status.st_size > max_bytes:
             raise InputError(
-                f"{path}: {status.st_size / 1e9:.1f} GB, more than the {max_bytes / 1e9:.1f} GB that the largest "
-                "readable picture takes; cut the picture into pieces"
+                f"{path}: {status.st_size / 1e9:.1f} GB, more than the {max_bytes / 1e9:.1f} GB that the "
+                "largest picture that is read at once takes; use --tiling tiles, or allow more with --max-pixels"
             )
         return path.read_bytes()

@@ -12,10 +12,11 @@ from isa_deploy.runtime.backends.base import Backend
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 from isa_deploy.runtime.plan import PLAN_FILE, PLAN_SUFFIXES, plan_manifest, rebuild_command
 
-__all__ = ["BACKENDS", "ONNX_FILE", "PRECISIONS", "find_engine", "open_backend"]
+__all__ = ["BACKENDS", "ONNX_FILE", "PRECISIONS", "SCHEDULES", "find_engine", "open_backend"]
 
 BACKENDS = ("auto", "tensorrt", "openvino", "onnxruntime")
 PRECISIONS = ("auto", "fp32", "bf16")
+SCHEDULES = ("latency", "throughput")
 
 ONNX_FILE = "model.onnx"
 
@@ -48,7 +49,7 @@ def find_engine(path: Path, backend: str = "auto", device: str = "auto") -> Path
 
 
 def open_backend(
-    path: Path, backend: str, device: str, precision: str, allow_engine_code: bool
+    path: Path, backend: str, device: str, precision: str, schedule: str, allow_engine_code: bool
 ) -> tuple[Backend, Manifest]:
     """Open an engine with the wanted backend, or the best that this machine has.
 
@@ -60,12 +61,14 @@ def open_backend(
         raise InputError(f"backend '{backend}' is none of: {', '.join(BACKENDS)}")
     if precision not in PRECISIONS:
         raise InputError(f"precision '{precision}' is none of: {', '.join(PRECISIONS)}")
+    if schedule not in SCHEDULES:
+        raise InputError(f"schedule '{schedule}' is none of: {', '.join(SCHEDULES)}")
     if device not in ("auto", "cpu", "cuda") and not device.isdecimal():
         raise InputError(f"device '{device}' is none of: auto, cpu, cuda, a GPU's number")
     engine = find_engine(path, backend, device)
     if engine.suffix in PLAN_SUFFIXES:
         return _open_plan(engine, backend, device, precision, allow_engine_code)
-    return _open_graph(engine, engine != path, backend, device, precision)
+    return _open_graph(engine, engine != path, backend, device, precision, schedule)
 
 
 def _open_plan(
@@ -85,7 +88,9 @@ def _open_plan(
     return TensorRTBackend(plan, manifest, "cuda" if device == "auto" else device, allow_engine_code), manifest
 
 
-def _open_graph(graph: Path, in_folder: bool, backend: str, device: str, precision: str) -> tuple[Backend, Manifest]:
+def _open_graph(
+    graph: Path, in_folder: bool, backend: str, device: str, precision: str, schedule: str
+) -> tuple[Backend, Manifest]:
     if backend == "tensorrt":
         raise InputError(f"{graph}: TensorRT runs plans; build one with {rebuild_command(graph)}")
     manifest = read_onnx_manifest(graph)
@@ -99,7 +104,8 @@ def _open_graph(graph: Path, in_folder: bool, backend: str, device: str, precisi
     if backend == "openvino":
         from isa_deploy.runtime.backends.openvino import OpenVINOBackend
 
-        return OpenVINOBackend(graph, manifest, "cpu" if device == "auto" else device, precision), manifest
+        on = "cpu" if device == "auto" else device
+        return OpenVINOBackend(graph, manifest, on, precision, schedule), manifest
     from isa_deploy.runtime.backends.onnxruntime import OnnxRuntimeBackend
 
     if precision not in ("auto", manifest.precision):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AxisMap", "Index", "average_windows", "bilinear"]
+__all__ = ["AxisMap", "Index", "average_windows", "bilinear", "weigh_windows"]
 
 Float32 = npt.NDArray[np.float32]
 Index = npt.NDArray[np.intp]
@@ -45,14 +45,6 @@ class AxisMap:
         index = first.index[self.index].reshape(self.outputs, -1)
         weight = (self.weight[:, :, None] * first.weight[self.index]).reshape(self.outputs, -1)
         return AxisMap(first.inputs, *_merge_taps(index, weight))
-
-    def block(self, start: int, stop: int) -> tuple[Index, Float32]:
-        """Rows ``start..stop`` as a small dense matrix: the inputs they use, and (stop - start) x used."""
-        used, place = np.unique(self.index[start:stop], return_inverse=True)
-        dense = np.zeros((stop - start, used.size))
-        rows = np.broadcast_to(np.arange(stop - start)[:, None], (stop - start, self.index.shape[1]))
-        np.add.at(dense, (rows, place.reshape(rows.shape)), self.weight[start:stop])
-        return used, dense.astype(np.float32)
 
     def dense(self) -> Float32:
         """The whole matrix, outputs x inputs, for a graph that holds it as a constant."""
@@ -102,25 +94,44 @@ def average_windows(spans: Sequence[tuple[int, int]], cells: int, length: int, a
     """The map of one axis from windows' logits, laid side by side, to their average over the axis.
 
     ``spans`` are the windows' (start, stop) in pixels, each resized from ``cells`` logits; ``length`` is
-    the axis in pixels.  The two-dimensional average is the product of the two axes' averages because the
-    windows form a grid.  Raises ValueError where a pixel is under no window.
+    the axis in pixels.  Raises ValueError where a pixel is under no window.
     """
-    owners: list[list[tuple[int, float]]] = [[] for _ in range(length)]
-    for number, (start, stop) in enumerate(spans):
-        inner = bilinear(cells, stop - start, align_corners)
-        for offset in range(stop - start):
-            for tap in range(inner.index.shape[1]):
-                entry = (number * cells + int(inner.index[offset, tap]), float(inner.weight[offset, tap]))
-                owners[start + offset].append(entry)
-    taps = max(len(entries) for entries in owners)
-    index = np.zeros((length, taps), dtype=np.intp)
-    weight = np.zeros((length, taps))
-    for row, entries in enumerate(owners):
-        if not entries:
-            raise ValueError(f"pixel {row} lies under no window")
-        covering = len(entries) // 2  # two taps a window
-        index[row] = entries[0][0]
-        for tap, (source, share) in enumerate(entries):
-            index[row, tap] = source
-            weight[row, tap] = share / covering
-    return AxisMap(cells * len(spans), *_merge_taps(index, weight))
+    window = bilinear(cells, spans[0][1] - spans[0][0], align_corners)
+    return weigh_windows(spans, [np.ones(stop - start) for start, stop in spans], window, (0, length))
+
+
+def weigh_windows(
+    spans: Sequence[tuple[int, int]],
+    weights: Sequence[npt.NDArray[np.float64]],
+    window: AxisMap,
+    pixels: tuple[int, int],
+) -> AxisMap:
+    """The map of one axis from windows' logits, laid side by side, to their weighted mean over some pixels.
+
+    ``spans`` are the windows' (start, stop) in pixels, all of one length; ``weights`` has a number of 0 or
+    more for each pixel of each window, and the mean is divided by their sum; ``window`` is the map from one window's
+    logits to its pixels; ``pixels`` are the first pixel and the one after the last that are wanted.
+    The two-dimensional mean is the product of the two axes' means because the windows form a grid.
+    Raises ValueError where a pixel is under no window, or only under windows that have no weight there.
+    """
+    start, stop = pixels
+    taps = window.index.shape[1]
+    index = np.zeros((stop - start, len(spans) * taps), dtype=np.intp)
+    weight = np.zeros((stop - start, len(spans) * taps))
+    total = np.zeros(stop - start)
+    for number, ((first, last), share) in enumerate(zip(spans, weights, strict=True)):
+        low, high = max(first, start), min(last, stop)
+        if low >= high:
+            continue
+        here, inside = slice(low - start, high - start), slice(low - first, high - first)
+        columns = slice(number * taps, (number + 1) * taps)
+        index[here, columns] = window.index[inside] + number * window.inputs
+        weight[here, columns] = window.weight[inside] * share[inside, None]
+        total[here] += share[inside]
+    if not total.all():
+        raise ValueError(f"pixel {start + int(np.flatnonzero(total == 0)[0])} lies under no window")
+    weight /= total[:, None]
+    # a tap without weight repeats the row's heaviest one, so that it asks for no other logits
+    heaviest = np.take_along_axis(index, weight.argmax(axis=1)[:, None], axis=1)
+    index = np.where(weight == 0, heaviest, index)
+    return AxisMap(window.inputs * len(spans), *_merge_taps(index, weight))

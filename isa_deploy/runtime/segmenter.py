@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,11 @@ import numpy.typing as npt
 from isa_deploy.errors import EngineError, InputError
 from isa_deploy.manifest import Manifest
 from isa_deploy.runtime.assemble import LogitsGrid, labels_from_logits, labels_from_softmax_mean
-from isa_deploy.runtime.backends.base import Backend, DeviceBackend, Finished, Pending
+from isa_deploy.runtime.backends.base import Arrays, Backend, DeviceBackend
 from isa_deploy.runtime.backends.device_array import DeviceArray
+from isa_deploy.runtime.geometry import Geometry, Size
 from isa_deploy.runtime.opening import open_backend
+from isa_deploy.runtime.pending import Call, Calls, PendingBatch, PendingLabels, PendingLogits
 from isa_deploy.runtime.preprocess import (
     ResizeRule,
     check_frame,
@@ -25,22 +28,18 @@ from isa_deploy.runtime.preprocess import (
     resize_frame,
     scaled_box,
 )
-from isa_deploy.runtime.resample import AxisMap, average_windows, bilinear
-from isa_deploy.runtime.tiling import WindowGrid, slide_grid
+from isa_deploy.runtime.resample import AxisMap
 
-__all__ = ["PendingLabels", "Segmenter"]
+if TYPE_CHECKING:
+    from isa_deploy.runtime.tiling import Tiling
+
+__all__ = ["PendingBatch", "PendingLabels", "PendingLogits", "Segmenter"]
 
 UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
 
 Frame = npt.NDArray[Any]
 """A frame as a caller has it: OpenCV's own annotations do not say uint8.  It is checked, never converted."""
-
-Size = tuple[int, int]
-
-AXIS_MAPS_KEPT = 16
-
-MAX_NETWORK_PIXELS = 64 << 20
-"""8192 x 8192: an R50 needs about 60 GB of activations for it."""
 
 
 class Segmenter:
@@ -48,6 +47,20 @@ class Segmenter:
 
     Open one with :meth:`Segmenter.open`; it is a context manager.  One Segmenter serves one thread at a
     time; open a second for a second thread.
+
+    :meth:`segment` gives a frame's labels.  :meth:`submit` gives the frame to the engine and answers at once, so that
+    the engine works while the caller reads the next frame or draws the last one::
+
+        under_way = deque()
+        for frame in frames:
+            under_way.append(segmenter.submit(frame))
+            if len(under_way) > segmenter.capacity:  # the engine is full: there is time for the oldest
+                show(under_way.popleft().result())
+        for pending in under_way:
+            show(pending.result())
+
+    The engine takes :attr:`capacity` calls; then :meth:`submit` waits, and :meth:`try_submit` says None.  A frame
+    must not change before its result was taken.  Results may be taken in any order, late, or never.
 
     ``manifest`` says what the model is (``manifest.classes.names``, ``manifest.classes.palette_rgb``);
     ``backend_name``, ``precision`` and ``device`` what it runs in and on.
@@ -57,8 +70,8 @@ class Segmenter:
         self.manifest = manifest
         self.resize: ResizeRule = resize
         self._backend = backend
+        self._geometry = Geometry(manifest, resize)
         self._closed = False
-        self._axis_maps: dict[tuple[int, ...], AxisMap] = {}
 
     @classmethod
     def open(
@@ -69,6 +82,7 @@ class Segmenter:
         device: str | int = "auto",
         precision: str = "auto",
         resize: str | Size = "test",
+        schedule: str = "latency",
         allow_engine_code: bool = False,
     ) -> Segmenter:
         """Open an artefact folder, its ``model.onnx``, its ``model.plan`` or its ``model.json``.
@@ -76,6 +90,8 @@ class Segmenter:
         ``backend``: "auto", "tensorrt", "openvino" or "onnxruntime".  ``device``: "auto", "cpu", "cuda" or a
         GPU's number.  ``precision``: "auto", "fp32" or "bf16" (what OpenVINO computes in).  ``resize``: "test"
         (the model's own test scale), "none" (frames as they are) or (height, width) in pixels.
+        ``schedule``: "latency" (all cores on one frame, the next one lies ready) or "throughput" (several frames at
+        once where that is faster, each of which takes longer and needs its own memory).
         ``allow_engine_code``: whether a version-compatible plan may run the code for this processor that it
         carries; say True only for plans of people you trust.
 
@@ -84,7 +100,7 @@ class Segmenter:
         that makes no sense.
         """
         rule = parse_resize("x".join(map(str, resize)) if isinstance(resize, tuple) else str(resize))
-        opened, manifest = open_backend(Path(path), backend, str(device), precision, allow_engine_code)
+        opened, manifest = open_backend(Path(path), backend, str(device), precision, schedule, allow_engine_code)
         return cls(opened, manifest, rule)
 
     @property
@@ -102,46 +118,115 @@ class Segmenter:
         """What the engine runs on, in words."""
         return self._backend.device
 
-    def segment(self, frame_hwc: Frame) -> UInt8:
+    @property
+    def capacity(self) -> int:
+        """How many calls the engine takes before :meth:`submit` waits, 1 or more.
+
+        A frame is one call; one that is cut into windows is several.
+        """
+        return self._backend.capacity
+
+    def largest_batch(self, height: int, width: int) -> int | None:
+        """How many frames of a size are worth giving to :meth:`segment_batch` at once; None: as many as there are."""
+        return self.largest_window_batch(*network_size((height, width), self.resize, self.manifest.input.resize))
+
+    def segment(self, frame_hwc: Frame, tiling: Tiling | None = None) -> UInt8:
         """The labels of a frame (uint8, H x W x 3, in the manifest's colour order), uint8 H x W.
 
-        Raises :class:`InputError` for a frame that is none, or that the graph cannot take, and
+        ``tiling``: how a large frame is cut (:class:`isa_deploy.runtime.tiling.Tiling`); None: as the model was
+        tested.  Raises :class:`InputError` for a frame that is none, or that the graph cannot take, and
         :class:`EngineError` where the engine fails.
         """
-        return self.segment_batch([frame_hwc])[0]
+        if tiling is not None:
+            from isa_deploy.runtime.tiled import segment_tiled
+
+            return segment_tiled(self, frame_hwc, tiling)
+        return self.submit(frame_hwc).result()
 
     def segment_batch(self, frames_hwc: Sequence[Frame]) -> list[UInt8]:
         """The labels of several frames of one size, in one call of the engine where it can.
 
         Raises as :meth:`segment`, and :class:`InputError` where the frames' sizes differ.
         """
-        frames = [check_frame(frame) for frame in frames_hwc]
-        if not frames:
-            return []
-        if len({frame.shape for frame in frames}) > 1:
-            raise InputError(f"a batch needs frames of one size, not {sorted({f.shape[:2] for f in frames})}")
-        frame_hw = _size(frames[0])
-        images = [self._prepare(frame) for frame in frames]
-        if self._backend.fast_argmax and self._graph_labels_fit(images[0], frame_hw):
-            (labels_nhw,) = self._run(images, [self.manifest.outputs.labels])
-            return [np.asarray(labels, dtype=np.uint8) for labels in labels_nhw]
-        return [labels_from_logits(grid) for grid in self._grids(images, frame_hw)]
+        return self.submit_batch(frames_hwc).result()
 
     def submit(self, frame_hwc: Frame) -> PendingLabels:
         """Give a frame to the engine without waiting for its labels.
 
-        A GPU then copies the next frame up while it computes this one; other engines answer at once, and
-        the call takes as long as :meth:`segment`.  Wait for the answers in the order of the frames.  A frame
-        of :meth:`frame_buffer` must not change before its answer was waited for; others may.  Raises as
-        :meth:`segment`.
+        Waits while the engine is full; a frame in several windows waits until the last of them is taken.
+        The frame must not change before its result was taken (a GPU copies frames at once, except those of
+        :meth:`frame_buffer`).  Raises as :meth:`segment`; where the engine fails, that may be from
+        :meth:`PendingLabels.result`.
         """
+        calls, finish = self._start_labels([check_frame(frame_hwc)])
+        return PendingLabels(calls, lambda arrays: finish(arrays)[0])
+
+    def try_submit(self, frame_hwc: Frame) -> PendingLabels | None:
+        """:meth:`submit` where the engine has room for a call, and None, at once, where it is full."""
         frame = check_frame(frame_hwc)
-        image = self._prepare(frame)
-        single = self.manifest.input.shape_nhw[0] in (None, 1)
-        if not (single and self._backend.fast_argmax and self._graph_labels_fit(image, _size(frame))):
-            return PendingLabels(Finished([self.segment(frame)[None]]))
         self._check_open()
-        return PendingLabels(self._backend.start(np.ascontiguousarray(image)[None], [self.manifest.outputs.labels]))
+        return self.submit(frame) if self._backend.has_room() else None
+
+    def submit_batch(self, frames_hwc: Sequence[Frame]) -> PendingBatch:
+        """:meth:`submit` for several frames of one size, in one call of the engine where it can.
+
+        Raises as :meth:`segment_batch`.
+        """
+        frames = [check_frame(frame) for frame in frames_hwc]
+        if not frames:
+            return PendingBatch(Calls(()), lambda _: [])
+        _check_one_size(frames)
+        return PendingBatch(*self._start_labels(frames))
+
+    def submit_logits(self, images_hwc: Sequence[Frame]) -> PendingLogits:
+        """:meth:`submit_batch` for the logits of images (uint8, H x W x 3, of one size) as they are.
+
+        There is no resize and there are no windows: the graph sees each image whole.  :meth:`logits_maps` says
+        how the logits become the images'.  Raises :class:`InputError` for a size that the graph cannot take, and
+        :class:`EngineError` as :meth:`submit`.
+        """
+        images = [check_frame(image) for image in images_hwc]
+        if not images:
+            return PendingLogits(Calls(()), lambda _: [])
+        _check_one_size(images)
+        self.check_window(_size(images[0]))
+        rows, cols = self.logits_maps(_size(images[0]))
+        calls = self._start(images, [self.manifest.outputs.logits])
+        return PendingLogits(calls, partial(_checked_logits, cells_hw=(rows.inputs, cols.inputs)))
+
+    def submit_graph_labels(self, images_hwc: Sequence[Frame]) -> PendingBatch:
+        """:meth:`submit_logits` for the graph's own labels of images as they are, uint8 H x W each."""
+        images = [check_frame(image) for image in images_hwc]
+        if not images:
+            return PendingBatch(Calls(()), lambda _: [])
+        _check_one_size(images)
+        self.check_window(_size(images[0]))
+        return PendingBatch(self._start(images, [self.manifest.outputs.labels]), _graph_labels)
+
+    @property
+    def prefers_graph_labels(self) -> bool:
+        """Whether the graph's own labels come sooner than its logits and the argmax here; so it is on a GPU."""
+        return self._backend.fast_argmax
+
+    def gives_graph_labels(self, frame_hw: Size) -> bool:
+        """Whether the labels of frames of a size (height, width) are the graph's own.
+
+        Otherwise they are made here, of its logits.  Raises :class:`InputError` for a size that cannot be taken.
+        """
+        shown_hw = self._geometry.shown_size(frame_hw)
+        return self.prefers_graph_labels and shown_hw == frame_hw and self._geometry.graph_covers(frame_hw)
+
+    def check_window(self, window_hw: Size) -> None:
+        """Raise :class:`InputError` where :meth:`submit_logits` cannot take images of a size (height, width)."""
+        self._geometry.check_window(window_hw)
+
+    def largest_window_batch(self, height: int, width: int) -> int | None:
+        """How many images of a size are worth giving to :meth:`submit_logits` at once; None: as many as there are."""
+        return self.manifest.input.shape_nhw[0] or self._backend.largest_batch(height, width)
+
+    def logits_maps(self, window_hw: Size) -> tuple[AxisMap, AxisMap]:
+        """The maps of rows and columns from the logits of :meth:`submit_logits` to the pixels of an image."""
+        return self._geometry.call_maps(window_hw)
 
     def frame_buffer(self, height: int, width: int) -> UInt8:
         """Memory for a frame, uint8 H x W x 3, that a GPU reads without a copy through other memory.
@@ -168,9 +253,7 @@ class Segmenter:
         frames = backend.read_device_frames(frame)
         n, *size = frames.shape[:3]
         frame_hw = size[0], size[1]
-        size_hw = network_size(frame_hw, self.resize, self.manifest.input.resize)
-        self._check_size(frame_hw, size_hw)
-        if size_hw != frame_hw or not self._graph_covers(frame_hw):
+        if self._geometry.shown_size(frame_hw) != frame_hw or not self._geometry.graph_covers(frame_hw):
             raise InputError(
                 f"a frame of {frame_hw[0]}x{frame_hw[1]} on the GPU needs a resize or windows outside of the graph; "
                 'open the engine with resize="none", or export with --shape'
@@ -191,7 +274,7 @@ class Segmenter:
         image = self._prepare(frame)
         outputs = self.manifest.outputs
         if self._graph_labels_fit(image, frame_hw) and outputs.confidence is not None:
-            labels_nhw, confidence_nhw = self._run([image], [outputs.labels, outputs.confidence])
+            labels_nhw, confidence_nhw = self._start([image], [outputs.labels, outputs.confidence]).wait()
             return np.asarray(labels_nhw[0], np.uint8), np.asarray(confidence_nhw[0], np.uint8)
         return labels_from_softmax_mean(self._grids([image], frame_hw))
 
@@ -214,7 +297,7 @@ class Segmenter:
             raise InputError(f"ratios {tuple(ratios)} must be one or more numbers above 0 and up to 16")
         for ratio in ratios:
             size_hw = fit_size(frame_hw, scaled_box(frame_hw, ratio))
-            self._check_size(frame_hw, size_hw)
+            self._geometry.check_size(frame_hw, size_hw)
             image = resize_frame(frame, size_hw)
             grids += self._grids([image], frame_hw)
             if flip:
@@ -236,7 +319,7 @@ class Segmenter:
         image = self._prepare(frame)
         if self._graph_labels_fit(image, frame_hw):
             outputs = self.manifest.outputs
-            labels_nhw, logits_nchw = self._run([image], [outputs.labels, outputs.logits])
+            labels_nhw, logits_nchw = self._start([image], [outputs.labels, outputs.logits]).wait()
             return np.asarray(labels_nhw[0], np.uint8), np.asarray(logits_nchw[0], np.float32)
         (grid,) = self._grids([image], frame_hw)
         return labels_from_logits(grid), grid.logits_chw
@@ -248,7 +331,11 @@ class Segmenter:
         return grid
 
     def close(self) -> None:
-        """Give the engine's memory back.  Closing twice is harmless."""
+        """Give the engine's memory back.  Closing twice is harmless.
+
+        Waits for what the engine is at.  Results that were not taken can still be, on a CPU; on a GPU those that are
+        still there are lost, and :meth:`PendingLabels.result` raises :class:`EngineError`.
+        """
         if not self._closed:
             self._closed = True
             self._backend.close()
@@ -261,150 +348,117 @@ class Segmenter:
     ) -> None:
         self.close()
 
-    @property
-    def _cuts_windows(self) -> bool:
-        """Whether sliding windows are this class's work (they are the graph's where the frame is fixed)."""
-        inference = self.manifest.inference
-        return inference.mode == "slide" and not inference.windows_in_graph
+    def window_counts(self, size_hw: Size) -> tuple[int, int]:
+        """Rows and columns of windows that cover a frame of the size that the network is shown."""
+        windows = self._geometry.windows(size_hw)
+        return len(windows.rows), len(windows.cols)
 
     def _prepare(self, frame_hwc: UInt8) -> UInt8:
         """The frame at the size that the network is shown."""
-        frame_hw = _size(frame_hwc)
-        size_hw = network_size(frame_hw, self.resize, self.manifest.input.resize)
-        self._check_size(frame_hw, size_hw)
-        return resize_frame(frame_hwc, size_hw)
+        return resize_frame(frame_hwc, self._geometry.shown_size(_size(frame_hwc)))
 
     def _graph_labels_fit(self, image_hwc: UInt8, frame_hw: Size) -> bool:
         """Whether the graph's own labels are the frame's: no windows to merge, no second resize."""
-        return _size(image_hwc) == frame_hw and self._graph_covers(frame_hw)
+        return _size(image_hwc) == frame_hw and self._geometry.graph_covers(frame_hw)
 
-    def _graph_covers(self, frame_hw: Size) -> bool:
-        """Whether the graph sees the whole of a frame of this size at once."""
-        crop_hw = self.manifest.inference.crop_hw
-        one_window = crop_hw is not None and frame_hw[0] <= crop_hw[0] and frame_hw[1] <= crop_hw[1]
-        return one_window or not self._cuts_windows
+    def _start_labels(self, frames: Sequence[UInt8]) -> tuple[Calls, Callable[[Arrays], list[UInt8]]]:
+        """Give frames of one size to the engine; what waits for them, and what makes labels of the answer."""
+        frame_hw = _size(frames[0])
+        images = [self._prepare(frame) for frame in frames]
+        if self.gives_graph_labels(frame_hw):
+            return self._start(images, [self.manifest.outputs.labels]), _graph_labels
+        calls, finish = self._start_grids(images, frame_hw)
+        return calls, lambda arrays: [labels_from_logits(grid) for grid in finish(arrays)]
 
-    def _check_size(self, frame_hw: Size, size_hw: Size) -> None:
-        if size_hw[0] * size_hw[1] > MAX_NETWORK_PIXELS:
-            raise InputError(
-                f"a frame of {frame_hw[0]}x{frame_hw[1]} comes to {size_hw[0]}x{size_hw[1]}, more than "
-                f"{MAX_NETWORK_PIXELS >> 20} million pixels in one pass; use a smaller --resize"
-            )
-        fixed = self.manifest.frame_hw
-        if fixed is None or self._cuts_windows or size_hw == fixed:
-            return
-        raise InputError(
-            f"this engine takes {fixed[0]}x{fixed[1]} only, and the frame of {frame_hw[0]}x{frame_hw[1]} comes to "
-            f"{size_hw[0]}x{size_hw[1]}; use --resize {fixed[0]}x{fixed[1]}, or export without --shape"
-        )
+    def _grids(self, images: Sequence[UInt8], frame_hw: Size) -> list[LogitsGrid]:
+        """The logits of each image of one size, with their maps to the frame's size."""
+        calls, finish = self._start_grids(images, frame_hw)
+        return finish(calls.wait())
 
-    def _run(self, images: Sequence[UInt8], outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
-        """The engine on frames of one size, in batches of the graph's own where that is fixed."""
+    def _start_grids(
+        self, images: Sequence[UInt8], frame_hw: Size
+    ) -> tuple[Calls, Callable[[Arrays], list[LogitsGrid]]]:
+        size_hw = _size(images[0])
+        maps = self._geometry.frame_maps(size_hw, frame_hw)
+        outputs = [self.manifest.outputs.logits]
+        if not self._geometry.cuts_windows:
+            return self._start(images, outputs), partial(_grids_of_calls, maps=maps)
+        windows = self._geometry.windows(size_hw)
+        calls: list[Call] = []
+        for image_hwc in images:
+            for top, bottom in windows.rows:  # a row of windows at a time, which a GPU takes in batches
+                row = [image_hwc[top:bottom, left:right] for left, right in windows.cols]
+                calls += self._start(row, outputs).calls
+        return Calls(calls), partial(_grids_of_windows, maps=maps, counts=(len(windows.rows), len(windows.cols)))
+
+    def _start(self, images: Sequence[UInt8], outputs: Sequence[str]) -> Calls:
+        """Give images of one size to the engine, in batches of the graph's own where that is fixed."""
         self._check_open()
         fixed = self.manifest.input.shape_nhw[0]
-        if len(images) == 1 and fixed in (None, 1):
-            return self._backend.start(np.ascontiguousarray(images[0])[None], outputs).wait()
         step = fixed or self._backend.largest_batch(*_size(images[0])) or len(images)
-        pending = []
+        calls = []
         for start in range(0, len(images), step):
             part = list(images[start : start + step])
             wanted = len(part)
             part += [part[-1]] * (step - wanted) if fixed else []
-            pending.append((self._backend.start(np.stack(part), outputs), wanted))
-        parts = [[array[:wanted] for array in each.wait()] for each, wanted in pending]
-        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+            image_nhwc = np.ascontiguousarray(part[0])[None] if len(part) == 1 else np.stack(part)
+            calls.append(Call(self._backend.start(image_nhwc, outputs), wanted))
+        return Calls(calls)
 
     def _check_open(self) -> None:
         if self._closed:
             raise EngineError("this Segmenter is closed; open another")
 
-    def _grids(self, images: Sequence[UInt8], frame_hw: Size) -> list[LogitsGrid]:
-        """The logits of each image of one size, with their maps to the frame's size."""
-        size_hw = _size(images[0])
-        windows = self._windows(size_hw)
-        rows, cols = self._maps(windows, size_hw, frame_hw)
-        if not self._cuts_windows:
-            cells_hw = rows.inputs, cols.inputs
-            return [LogitsGrid(logits, rows, cols) for logits in self._run_logits(images, cells_hw)]
-        return [LogitsGrid(self._window_logits(image, windows), rows, cols) for image in images]
-
-    def window_counts(self, size_hw: Size) -> tuple[int, int]:
-        """Rows and columns of windows that cover a frame of the size that the network is shown."""
-        windows = self._windows(size_hw)
-        return len(windows.rows), len(windows.cols)
-
-    def _windows(self, size_hw: Size) -> WindowGrid:
-        inference = self.manifest.inference
-        if inference.mode == "whole":
-            return WindowGrid(((0, size_hw[0]),), ((0, size_hw[1]),))
-        assert inference.crop_hw is not None
-        assert inference.stride_hw is not None
-        return slide_grid(size_hw, inference.crop_hw, inference.stride_hw)
-
-    def _run_logits(self, images: Sequence[UInt8], cells_hw: Size) -> list[npt.NDArray[np.float32]]:
-        """The logits of each image, float32 C x h x w, of the size that the manifest promises and finite."""
-        (made,) = self._run(images, [self.manifest.outputs.logits])
-        logits_nchw = np.asarray(made, np.float32)
-        if logits_nchw.shape[2:] != cells_hw:
-            raise EngineError(
-                f"the engine gave logits of {logits_nchw.shape[2]}x{logits_nchw.shape[3]} where its manifest promises "
-                f"{cells_hw[0]}x{cells_hw[1]}; export the model again"
-            )
-        if not np.isfinite(logits_nchw).all():
-            raise EngineError(
-                "the engine gave logits that are not finite: its file is damaged, or its type's range is too small for "
-                "this model; export it again, in float32"
-            )
-        return list(logits_nchw)
-
-    def _window_logits(self, image_hwc: UInt8, windows: WindowGrid) -> npt.NDArray[np.float32]:
-        """The logits of every window, side by side: C x (rows * h) x (columns * w).
-
-        A row of windows at a time, which a GPU takes in batches.
-        """
-        stride = self.manifest.outputs.logits_stride
-        grid_rows = []
-        for y0, y1 in windows.rows:
-            cells_hw = -(-(y1 - y0) // stride), -(-(windows.cols[0][1] - windows.cols[0][0]) // stride)
-            row = self._run_logits([image_hwc[y0:y1, x0:x1] for x0, x1 in windows.cols], cells_hw)
-            grid_rows.append(np.concatenate(row, axis=2))
-        return np.concatenate(grid_rows, axis=1)
-
-    def _maps(self, windows: WindowGrid, size_hw: Size, frame_hw: Size) -> tuple[AxisMap, AxisMap]:
-        """The maps of both axes: windows to the network's size, then to the frame's."""
-        rows = self._axis_map(windows.rows, size_hw[0], frame_hw[0])
-        cols = self._axis_map(windows.cols, size_hw[1], frame_hw[1])
-        return rows, cols
-
-    def _axis_map(self, spans: tuple[tuple[int, int], ...], length: int, frame: int) -> AxisMap:
-        key = (*(edge for span in spans for edge in span), length, frame)
-        made = self._axis_maps.get(key)
-        if made is None:
-            stride = self.manifest.outputs.logits_stride
-            align = self.manifest.inference.align_corners
-            made = average_windows(spans, -(-(spans[0][1] - spans[0][0]) // stride), length, align)
-            if frame != length:
-                made = bilinear(length, frame, align).after(made)
-            if len(self._axis_maps) >= AXIS_MAPS_KEPT:
-                self._axis_maps.pop(next(iter(self._axis_maps)))
-            self._axis_maps[key] = made
-        return made
-
-
-class PendingLabels:
-    """The labels of a frame that is on its way; made by :meth:`Segmenter.submit`."""
-
-    def __init__(self, pending: Pending) -> None:
-        self._pending = pending
-
-    def result(self) -> UInt8:
-        """The labels, uint8 H x W, once they are there.  Raises :class:`EngineError` where the engine failed."""
-        labels_nhw = self._pending.wait()[0]
-        return np.asarray(labels_nhw[0], dtype=np.uint8)
-
 
 def _size(frame_hwc: UInt8) -> Size:
     return int(frame_hwc.shape[0]), int(frame_hwc.shape[1])
+
+
+def _check_one_size(frames: Sequence[UInt8]) -> None:
+    if len({frame.shape for frame in frames}) > 1:
+        raise InputError(f"a batch needs frames of one size, not {sorted({_size(frame) for frame in frames})}")
+
+
+def _graph_labels(arrays: Arrays) -> list[UInt8]:
+    (labels_nhw,) = arrays
+    return [np.asarray(labels_hw, dtype=np.uint8) for labels_hw in labels_nhw]
+
+
+def _checked_logits(arrays: Arrays, cells_hw: Size) -> list[Float32]:
+    """The logits of each image, float32 C x h x w, of the size that the manifest promises and finite."""
+    (made,) = arrays
+    logits_nchw = np.asarray(made, np.float32)
+    if logits_nchw.shape[2:] != cells_hw:
+        raise EngineError(
+            f"the engine gave logits of {logits_nchw.shape[2]}x{logits_nchw.shape[3]} where its manifest promises "
+            f"{cells_hw[0]}x{cells_hw[1]}; export the model again"
+        )
+    if not np.isfinite(logits_nchw).all():
+        raise EngineError(
+            "the engine gave logits that are not finite: its file is damaged, or its type's range is too small for "
+            "this model; export it again, in float32"
+        )
+    return list(logits_nchw)
+
+
+def _grids_of_calls(arrays: Arrays, maps: tuple[AxisMap, AxisMap]) -> list[LogitsGrid]:
+    """A grid for each image that the graph saw whole."""
+    rows, cols = maps
+    return [LogitsGrid(logits_chw, rows, cols) for logits_chw in _checked_logits(arrays, (rows.inputs, cols.inputs))]
+
+
+def _grids_of_windows(arrays: Arrays, maps: tuple[AxisMap, AxisMap], counts: tuple[int, int]) -> list[LogitsGrid]:
+    """A grid for each image that was cut: the logits of its windows side by side, C x (rows * h) x (columns * w)."""
+    down, across = counts
+    rows, cols = maps
+    cells_hw = rows.inputs // down, cols.inputs // across
+    logits_chw = _checked_logits(arrays, cells_hw)
+    grids = []
+    for start in range(0, len(logits_chw), down * across):
+        windows = logits_chw[start : start + down * across]
+        bands = [np.concatenate(windows[row * across : (row + 1) * across], axis=2) for row in range(down)]
+        grids.append(LogitsGrid(np.concatenate(bands, axis=1), rows, cols))
+    return grids
 
 
 def _mirror(grid: LogitsGrid) -> LogitsGrid:

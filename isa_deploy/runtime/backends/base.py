@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from isa_deploy.runtime.backends.device_array import DeviceArray, DeviceFrames
 
-__all__ = ["Arrays", "Backend", "DeviceBackend", "Finished", "Pending", "UInt8"]
+__all__ = ["Arrays", "Backend", "DeviceBackend", "DeviceTimes", "Pending", "TimedBackend", "UInt8"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -21,22 +21,16 @@ Arrays = list[npt.NDArray[np.generic]]
 class Pending(Protocol):
     """Work that an engine was given."""
 
-    def wait(self) -> Arrays:
+    def done(self) -> bool:
+        """Whether the engine is done with it, well or not, so that :meth:`wait` does not wait."""
+
+    def wait(self, timeout_s: float | None = None) -> Arrays:
         """The wanted outputs, in the order asked for; once they are there.
 
-        The arrays belong to the caller.  Raises :class:`isa_deploy.errors.EngineError` where the engine failed.
+        The arrays belong to the caller.  Raises :class:`isa_deploy.errors.EngineError` where the engine failed, or
+        was closed before this was done, and TimeoutError where it takes longer than ``timeout_s`` seconds: the
+        work goes on, and can be waited for again.
         """
-
-
-@dataclass(frozen=True)
-class Finished:
-    """Work that was done when it was given: what engines without a queue of their own answer."""
-
-    arrays: Arrays
-
-    def wait(self) -> Arrays:
-        """See :class:`Pending`."""
-        return self.arrays
 
 
 class Backend(Protocol):
@@ -45,6 +39,11 @@ class Backend(Protocol):
     ``name`` is the backend's, as the commands take it; ``precision`` what the arithmetic runs in;
     ``device`` what it runs on, in words.
     ``fast_argmax`` says whether the graph's own labels come sooner than its logits and our argmax.
+    ``capacity`` is how many calls it takes before :meth:`start` waits: those that it computes, and those that lie
+    ready so that it need not wait for the next.
+
+    A call makes room for another when the engine is done with it, whether its answer was taken or not, so a
+    caller who takes none never waits for himself.
     """
 
     @property
@@ -59,12 +58,19 @@ class Backend(Protocol):
     @property
     def fast_argmax(self) -> bool: ...
 
-    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> Pending:
-        """Give the engine a batch of frames (uint8, N x H x W x 3) and name the outputs that are wanted.
+    @property
+    def capacity(self) -> int: ...
 
-        The frames stay as they are until the answer was waited for.  Raises
-        :class:`isa_deploy.errors.EngineError` where the engine refuses the frames or fails, and
-        :class:`isa_deploy.errors.InputError` for a size that it was not built for.
+    def has_room(self) -> bool:
+        """Whether :meth:`start` would not wait now."""
+
+    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> Pending:
+        """Give the engine a batch of frames (uint8, N x H x W x 3, C-contiguous) and name the wanted outputs.
+
+        Waits while there is no room.  The frames are read where they lie: they stay as they are until the answer
+        was waited for, and the engine keeps them alive until it is done.  Raises
+        :class:`isa_deploy.errors.EngineError` where the engine refuses the frames or fails, here or from
+        :meth:`Pending.wait`, and :class:`isa_deploy.errors.InputError` for a size that it was not built for.
         """
 
     def largest_batch(self, height: int, width: int) -> int | None:
@@ -74,7 +80,10 @@ class Backend(Protocol):
         """Memory for frames from which the engine reads them without another copy on the host."""
 
     def close(self) -> None:
-        """Give the engine's memory back.  The backend is not used afterwards."""
+        """Give the engine's memory back.  The backend is not used afterwards.
+
+        Answers that are pending either come to their end first, or :meth:`Pending.wait` raises for them.
+        """
 
 
 @runtime_checkable
@@ -91,5 +100,31 @@ class DeviceBackend(Backend, Protocol):
     def run_on_device(self, frames: DeviceFrames, outputs: Sequence[str]) -> list[DeviceArray]:
         """The wanted outputs for frames on this GPU (uint8, N x H x W x 3), complete, left there.
 
+        Raises as :meth:`Backend.start`.
+        """
+
+
+@dataclass(frozen=True)
+class DeviceTimes:
+    """How long the parts of a call took on a device, in milliseconds by its own clock.
+
+    Each part begins where the one before ends, so their sum is the time from the first byte up to the last byte
+    down.  ``compute_ms`` holds what the device waits for the host to launch the engine, where it has to.
+    """
+
+    upload_ms: float
+    compute_ms: float
+    download_ms: float
+
+
+@runtime_checkable
+class TimedBackend(Backend, Protocol):
+    """A backend that can tell apart what its device does for a call."""
+
+    def time_call(self, image_nhwc: UInt8, outputs: Sequence[str]) -> tuple[Arrays, DeviceTimes]:
+        """:meth:`Backend.start` and :meth:`Pending.wait` for frames that the device has to itself, with its times.
+
+        Waits first for what the device was given before.  For measurements, of which the first calls do not count: the
+        clock costs time of its own, and what an engine makes ready in its first calls is in their times.
         Raises as :meth:`Backend.start`.
         """

@@ -20,6 +20,7 @@ class CudaErrors(Protocol):
 
     cudaSuccess: Any
     cudaErrorMemoryAllocation: Any
+    cudaErrorNotReady: Any
     cudaErrorNoDevice: Any
     cudaErrorInsufficientDriver: Any
     cudaErrorInvalidValue: Any
@@ -140,7 +141,11 @@ class CudaRuntimeModule(Protocol):
 
     def cudaEventRecord(self, event: Any, stream: Any) -> tuple[Any]: ...
 
+    def cudaEventQuery(self, event: Any) -> tuple[Any]: ...
+
     def cudaEventSynchronize(self, event: Any) -> tuple[Any]: ...
+
+    def cudaEventElapsedTime(self, start: Any, end: Any) -> tuple[Any, float]: ...
 
     def cudaEventDestroy(self, event: Any) -> tuple[Any]: ...
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from isa_deploy.errors import BackendUnavailableError, EngineError
 from isa_deploy.manifest import Manifest
-from isa_deploy.runtime.backends.base import Finished, UInt8
+from isa_deploy.runtime.backends.base import Arrays, UInt8
 from isa_deploy.runtime.backends.signature import TensorSpec, check_signature
 
 __all__ = ["OnnxRuntimeBackend"]
+
+REQUESTS = 2
+"""One is computed, and the next lies ready."""
+
+SHAPES_KEPT = 16
 
 
 class OnnxRuntimeBackend:
@@ -22,6 +28,8 @@ class OnnxRuntimeBackend:
 
     Computes in the types of the graph; on the CPU it has no float16 arithmetic and computes a float16
     graph in float32 between casts, which is right and slow.
+
+    A session computes in the thread that calls it, so one thread of ours does, and frames wait for it in a queue.
     """
 
     name = "onnxruntime"
@@ -60,13 +68,18 @@ class OnnxRuntimeBackend:
                 f"{path}: ONNX Runtime {ort.__version__} cannot load it ({_first_line(error)}); "
                 "copy or export it again, or try --backend openvino"
             ) from error
-        check_signature(path, manifest, _specs(self._session.get_inputs()), _specs(self._session.get_outputs()))
+        specs = _specs(self._session.get_outputs())
+        check_signature(path, manifest, _specs(self._session.get_inputs()), specs)
         if device != "cpu" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             raise BackendUnavailableError(
                 f"device {device}: ONNX Runtime has CUDA and could not start it; its CUDA and cuDNN libraries must be "
                 "of the versions that it was built for (--device cpu runs without)"
             )
         self._input = manifest.input.name
+        self._dtypes = {name: spec.dtype for name, spec in specs.items()}
+        self._shapes: dict[tuple[tuple[int, ...], tuple[str, ...]], list[tuple[int, ...]]] = {}
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="isa-onnxruntime")
+        self._under_way: list[Future[Arrays]] = []
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
         self.precision = manifest.precision
@@ -74,18 +87,52 @@ class OnnxRuntimeBackend:
         self.fast_argmax = device != "cpu"
         self.device = "cpu" if device == "cpu" else f"cuda:{providers[0][1]['device_id']}"
 
-    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> Finished:
+    @property
+    def capacity(self) -> int:
         """See :class:`isa_deploy.runtime.backends.base.Backend`."""
+        return REQUESTS
+
+    def has_room(self) -> bool:
+        """See :class:`isa_deploy.runtime.backends.base.Backend`."""
+        self._under_way = [each for each in self._under_way if not each.done()]
+        return len(self._under_way) < REQUESTS
+
+    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> PendingRun:
+        """See :class:`isa_deploy.runtime.backends.base.Backend`."""
+        while not self.has_room():
+            concurrent.futures.wait(self._under_way, return_when=concurrent.futures.FIRST_COMPLETED)
+        future = self._worker.submit(self._run, image_nhwc, tuple(outputs))
+        self._under_way.append(future)
+        return PendingRun(future)
+
+    def _run(self, image_nhwc: UInt8, outputs: tuple[str, ...]) -> Arrays:
+        """One call of the session, in the worker's thread."""
         try:
-            made: list[npt.NDArray[np.generic]] = self._session.run(
-                list(outputs), {self._input: image_nhwc}, self._run_options
-            )
+            binding = self._session.io_binding()
+            binding.bind_cpu_input(self._input, image_nhwc)
+            shapes = self._shapes.get((image_nhwc.shape, outputs))
+            if shapes is not None:
+                arrays: Arrays = []
+                for name, shape in zip(outputs, shapes, strict=True):
+                    array = np.empty(shape, self._dtypes[name])
+                    binding.bind_output(name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
+                    arrays.append(array)
+                self._session.run_with_iobinding(binding, self._run_options)
+                return arrays
+            for name in outputs:
+                binding.bind_output(name, "cpu")
+            self._session.run_with_iobinding(binding, self._run_options)
+            arrays = binding.copy_outputs_to_cpu()
         except self._errors as error:
             raise EngineError(
                 f"ONNX Runtime failed on frames of shape {image_nhwc.shape} ({_first_line(error)}); "
                 "a smaller --resize needs less"
             ) from error
-        return Finished(made)
+        if len(self._shapes) >= SHAPES_KEPT:
+            self._shapes.pop(next(iter(self._shapes)))
+        # only a run tells the shapes of the outputs; from the next on they are written where they stay
+        self._shapes[image_nhwc.shape, outputs] = [array.shape for array in arrays]
+        return arrays
 
     def largest_batch(self, height: int, width: int) -> int | None:
         """One on a CPU, where a batch is no faster and its activations would multiply the memory."""
@@ -96,8 +143,27 @@ class OnnxRuntimeBackend:
         return np.empty(shape, np.uint8)
 
     def close(self) -> None:
-        """Drop the session."""
+        """Wait for what was given, then drop the session.  The answers can still be taken."""
+        self._worker.shutdown()
         self._session = None
+
+
+class PendingRun:
+    """A batch of frames that the worker was given."""
+
+    def __init__(self, future: Future[Arrays]) -> None:
+        self._future = future
+
+    def done(self) -> bool:
+        """See :class:`isa_deploy.runtime.backends.base.Pending`."""
+        return self._future.done()
+
+    def wait(self, timeout_s: float | None = None) -> Arrays:
+        """See :class:`isa_deploy.runtime.backends.base.Pending`."""
+        try:
+            return self._future.result(timeout_s)
+        except concurrent.futures.TimeoutError:  # Python 3.10 has one of its own
+            raise TimeoutError(f"ONNX Runtime was not done with these frames after {timeout_s} s; wait again") from None
 
 
 def _specs(nodes: Sequence[Any]) -> dict[str, TensorSpec]:

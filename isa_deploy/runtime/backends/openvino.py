@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ import numpy as np
 
 from isa_deploy.errors import BackendUnavailableError, EngineError, InputError
 from isa_deploy.manifest import Manifest
-from isa_deploy.runtime.backends.base import Finished, UInt8
+from isa_deploy.runtime.backends.base import UInt8
+from isa_deploy.runtime.backends.openvino_queue import PendingInference, RequestPool, reason
 from isa_deploy.runtime.backends.signature import TensorSpec, check_signature
 
 __all__ = ["OpenVINOBackend", "cpu_has_bf16"]
+
+LATENCY_REQUESTS = 2
+"""One is computed, and the next lies ready: the engine goes on while the host works on the first one's logits."""
 
 
 class OpenVINOBackend:
@@ -23,14 +28,17 @@ class OpenVINOBackend:
     the graph's own type.  float16 is never asked of it: on a CPU it is slow, and it was measured wrong.
     Each set of outputs is compiled when it is first asked for, so that a video that needs labels never
     copies logits.
+
+    In the schedule "latency" all cores work on one frame.  In "throughput" the plugin chooses how many frames
+    run at once, each on a stream of its own with its own activations.
     """
 
     name = "openvino"
 
-    def __init__(self, path: Path, manifest: Manifest, device: str, precision: str) -> None:
+    def __init__(self, path: Path, manifest: Manifest, device: str, precision: str, schedule: str) -> None:
         """Read the file.
 
-        ``device``: "cpu".  ``precision``: "auto", "fp32" or "bf16".  Raises
+        ``device``: "cpu".  ``precision``: "auto", "fp32" or "bf16".  ``schedule``: "latency" or "throughput".  Raises
         :class:`BackendUnavailableError` where openvino is not installed, :class:`InputError` for another
         device or precision, and :class:`EngineError` where OpenVINO refuses the file.
         """
@@ -54,33 +62,49 @@ class OpenVINOBackend:
             self._model = self._core.read_model(path)
         except RuntimeError as error:
             raise EngineError(
-                f"{path}: OpenVINO {ov.__version__} cannot read it ({_reason(error)}); copy or export it again"
+                f"{path}: OpenVINO {ov.__version__} cannot read it ({reason(error)}); copy or export it again"
             ) from error
         check_signature(path, manifest, _specs(self._model.inputs), _specs(self._model.outputs))
         self._path = path
         self._input = manifest.input.name
-        self._requests: dict[tuple[str, ...], Any] = {}
+        self._throughput = schedule == "throughput"
+        self._usual = manifest.outputs.labels if self.fast_argmax else manifest.outputs.logits
+        self._pools: dict[tuple[str, ...], RequestPool] = {}
+        self._under_way: list[PendingInference] = []
+        # OpenVINO would go on reading frames that are gone
+        self._finalizer = weakref.finalize(self, _finish, self._under_way)
 
-    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> Finished:
+    @property
+    def capacity(self) -> int:
+        """See :class:`isa_deploy.runtime.backends.base.Backend`.
+
+        In "throughput" only a compiled model tells: raises :class:`EngineError` where it cannot be compiled.
+        """
+        if not self._throughput:
+            return LATENCY_REQUESTS
+        pool = next(iter(self._pools.values()), None) or self._pool((self._usual,))
+        return int(pool.compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
+    def has_room(self) -> bool:
         """See :class:`isa_deploy.runtime.backends.base.Backend`."""
-        request = self._request(tuple(outputs))
-        try:
-            # the frame is read where it lies; only the results are copied, because the next frame
-            # overwrites the engine's own buffers
-            made = request.infer({self._input: image_nhwc}, share_inputs=True, share_outputs=True)
-        except RuntimeError as error:
-            raise EngineError(
-                f"OpenVINO failed on frames of shape {image_nhwc.shape} ({_reason(error)}); "
-                "a smaller --resize needs less"
-            ) from error
-        return Finished([np.array(made[position]) for position in range(len(outputs))])
+        self._under_way[:] = [each for each in self._under_way if not each.done()]
+        return len(self._under_way) < self.capacity
 
-    def _request(self, outputs: tuple[str, ...]) -> Any:
-        request = self._requests.get(outputs)
-        if request is None:
+    def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> PendingInference:
+        """See :class:`isa_deploy.runtime.backends.base.Backend`."""
+        pool = self._pool(tuple(outputs))
+        while not self.has_room():
+            self._under_way[0].finish()
+        pending = pool.start(self._input, image_nhwc)
+        self._under_way.append(pending)
+        return pending
+
+    def _pool(self, outputs: tuple[str, ...]) -> RequestPool:
+        pool = self._pools.get(outputs)
+        if pool is None:
             settings = {
                 "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
-                "PERFORMANCE_HINT": "LATENCY",
+                "PERFORMANCE_HINT": "THROUGHPUT" if self._throughput else "LATENCY",
             }
             try:
                 wanted = [self._model.output(name) for name in outputs]
@@ -88,11 +112,10 @@ class OpenVINOBackend:
                 compiled = self._core.compile_model(model, "CPU", settings)
             except RuntimeError as error:
                 raise EngineError(
-                    f"{self._path}: OpenVINO {self._ov.__version__} cannot compile it ({_reason(error)}); export again"
+                    f"{self._path}: OpenVINO {self._ov.__version__} cannot compile it ({reason(error)}); export again"
                 ) from error
-            request = compiled.create_infer_request()
-            self._requests[outputs] = request
-        return request
+            pool = self._pools[outputs] = RequestPool(compiled, len(outputs))
+        return pool
 
     def largest_batch(self, height: int, width: int) -> int | None:
         """One: on a CPU a batch is no faster, and its activations would multiply the memory."""
@@ -103,9 +126,16 @@ class OpenVINOBackend:
         return np.empty(shape, np.uint8)
 
     def close(self) -> None:
-        """Drop the compiled models."""
-        self._requests.clear()
+        """Wait for what runs, then drop the compiled models.  The answers can still be taken."""
+        self._finalizer()
+        self._pools.clear()
         self._model = None
+
+
+def _finish(under_way: list[PendingInference]) -> None:
+    for pending in under_way:
+        pending.finish()
+    under_way.clear()
 
 
 def _specs(ports: Sequence[Any]) -> dict[str, TensorSpec]:
@@ -126,9 +156,3 @@ def cpu_has_bf16(core: Any = None) -> bool:
 
         core = ov.Core()
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def _reason(error: RuntimeError) -> str:
-    """OpenVINO's messages begin with its own source position; the last line says what happened."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ import numpy as np
 
 from isa_deploy.errors import EngineError, InputError
 from isa_deploy.manifest import Manifest
-from isa_deploy.runtime.backends.base import UInt8
+from isa_deploy.runtime.backends.base import Arrays, DeviceTimes, UInt8
 from isa_deploy.runtime.backends.cuda import Cuda, DeviceMemory, Graph, PinnedMemory, load_cuda
 from isa_deploy.runtime.backends.device_array import DeviceArray, DeviceFrames, read_device_frames
 from isa_deploy.runtime.backends.signature import check_signature
 from isa_deploy.runtime.backends.tensorrt_api import IExecutionContext
 from isa_deploy.runtime.backends.tensorrt_engine import ONE_AT_A_TIME, EngineTensor, SharedEngine, share_engine
 from isa_deploy.runtime.backends.tensorrt_library import installed_libraries, load_tensorrt
-from isa_deploy.runtime.backends.tensorrt_slot import PendingFrames, Slot, shape_words
+from isa_deploy.runtime.backends.tensorrt_slot import PendingFrames, Slot, Steps, shape_words
 from isa_deploy.runtime.plan import check_card, check_code, check_library, read_plan
 
 __all__ = ["TensorRTBackend"]
@@ -100,6 +100,15 @@ class TensorRTBackend:
         self._told_of_capture = False
         self._shared = shared
 
+    @property
+    def capacity(self) -> int:
+        """See :class:`isa_deploy.runtime.backends.base.Backend`.  Frames of another shape have slots of their own."""
+        return SLOTS
+
+    def has_room(self) -> bool:
+        """See :class:`isa_deploy.runtime.backends.base.Backend`."""
+        return sum(lane.under_way() for lane in self._lanes.values()) < SLOTS
+
     def start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> PendingFrames:
         """See :class:`isa_deploy.runtime.backends.base.Backend`.
 
@@ -107,28 +116,48 @@ class TensorRTBackend:
         page-locked memory first.
         """
         with self._cuda.current():
-            return self._start(image_nhwc, outputs)
+            slot = self._slot(image_nhwc.shape, _Lane.next_slot)
+            return self._send(slot, image_nhwc, _page_locked(slot, image_nhwc), outputs, slot.steps)
 
-    def _start(self, image_nhwc: UInt8, outputs: Sequence[str]) -> PendingFrames:
-        slot = self._slot(image_nhwc.shape, _Lane.next_slot)
-        pinned = _pinned_address(image_nhwc)
-        if pinned is None:
-            np.copyto(slot.image_nhwc, image_nhwc)
-            pinned = slot.pinned_address
+    def time_call(self, image_nhwc: UInt8, outputs: Sequence[str]) -> tuple[Arrays, DeviceTimes]:
+        """See :class:`isa_deploy.runtime.backends.base.TimedBackend`.
+
+        The copies between the caller's memory and page-locked memory are the host's, and in no part.
+        """
+        with self._cuda.current(), ExitStack() as held:
+            slot = self._slot(image_nhwc.shape, _Lane.next_slot)
+            pinned = _page_locked(slot, image_nhwc)
+            begun, *ends = (held.enter_context(closing(self._cuda.timed_event())) for _ in range(4))
+            steps = Steps(*ends)
+            self._drain()
+            begun.record(self._upload)
+            pending = self._send(slot, image_nhwc, pinned, outputs, steps)
+            # whatever comes, the slot must not keep events that are closed, and nothing may run on it
+            held.callback(pending.give_up)
+            held.callback(self._drain)
+            arrays = pending.wait()
+            return arrays, DeviceTimes(
+                upload_ms=steps.uploaded.ms_since(begun),
+                compute_ms=steps.computed.ms_since(steps.uploaded),
+                download_ms=steps.downloaded.ms_since(steps.computed),
+            )
+
+    def _send(self, slot: Slot, image_nhwc: UInt8, pinned: int, outputs: Sequence[str], steps: Steps) -> PendingFrames:
+        """Give a slot's way to the GPU: frames at a page-locked address, the engine, the outputs back."""
         hosts = {name: slot.host_output(name) for name in outputs}
         with ExitStack() as undo:
             # a frame that is given up half way must leave nothing running on its slot, nor on its own memory
             undo.callback(self._drain)
             self._upload.upload(slot.input.address, pinned, image_nhwc.nbytes)
-            slot.uploaded.record(self._upload)
-            self._compute.wait(slot.uploaded)
+            steps.uploaded.record(self._upload)
+            self._compute.wait(steps.uploaded)
             self._enqueue(slot)
-            slot.computed.record(self._compute)
-            self._download.wait(slot.computed)
+            steps.computed.record(self._compute)
+            self._download.wait(steps.computed)
             for name, host in hosts.items():
                 self._download.download(host.address, slot.outputs[name].address, host.size)
-            slot.downloaded.record(self._download)
-            slot.pending = PendingFrames(slot, tuple(outputs), image_nhwc)
+            steps.downloaded.record(self._download)
+            slot.pending = PendingFrames(slot, tuple(outputs), image_nhwc, steps.downloaded)
             undo.pop_all()
         return slot.pending
 
@@ -162,8 +191,8 @@ class TensorRTBackend:
             slot.set_addresses({self._engine.input_name: address, **addresses})
             self._execute(slot.context)
             # nothing is downloaded here: the event that the host waits for asleep is free for the whole
-            slot.downloaded.record(self._compute)
-            slot.downloaded.synchronize()
+            slot.steps.downloaded.record(self._compute)
+            slot.steps.downloaded.synchronize()
             undo.pop_all()
         dtypes = {name: np.dtype(each.spec.dtype) for name, each in lane.specs.items()}
         return [DeviceArray(given[name], lane.shapes[name], dtypes[name], self._cuda.index) for name in outputs]
@@ -393,6 +422,10 @@ class _Lane:
         self._slots.append(slot)
         return slot
 
+    def under_way(self) -> int:
+        """How many slots' frames the GPU is not done with."""
+        return sum(slot.pending is not None and not slot.pending.done() for slot in self._slots)
+
     def direct_slot(self) -> Slot:
         """The slot for frames that lie on the GPU: its addresses change, so it is never captured."""
         if self._direct is None:
@@ -449,6 +482,15 @@ def _pinned_address(array: UInt8) -> int | None:
     if isinstance(base, PinnedMemory) and array.flags.c_contiguous:
         return int(array.__array_interface__["data"][0])
     return None
+
+
+def _page_locked(slot: Slot, image_nhwc: UInt8) -> int:
+    """The page-locked address of frames: where they lie, or that of a copy in the slot."""
+    pinned = _pinned_address(image_nhwc)
+    if pinned is None:
+        np.copyto(slot.image_nhwc, image_nhwc)
+        pinned = slot.pinned_address
+    return pinned
 
 
 def _range_words(profile: tuple[Shape, ...]) -> str:

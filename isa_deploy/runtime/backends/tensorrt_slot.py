@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +16,21 @@ from isa_deploy.runtime.backends.cuda import Cuda, DeviceMemory, Event, Graph, P
 from isa_deploy.runtime.backends.tensorrt_api import IExecutionContext
 from isa_deploy.runtime.backends.tensorrt_engine import EngineTensor
 
-__all__ = ["PendingFrames", "Slot", "shape_words"]
+__all__ = ["PendingFrames", "Slot", "Steps", "shape_words"]
 
 Shape = tuple[int, ...]
+
+POLL_S = 0.0005
+"""Between two looks at an event: CUDA has no wait for it that ends after a time."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The events that stand behind a frame's steps, for the next step to wait for."""
+
+    uploaded: Event
+    computed: Event
+    downloaded: Event
 
 
 class Slot:
@@ -51,12 +65,11 @@ class Slot:
                 memory = cuda.allocate(int(np.prod(sides)) * self._dtypes[name].itemsize, purpose)
                 self.outputs[name] = memory
                 undo.callback(memory.close)
-            self.uploaded: Event = cuda.event()
-            undo.callback(self.uploaded.close)
-            self.computed: Event = cuda.event()
-            undo.callback(self.computed.close)
-            self.downloaded: Event = cuda.waited_event()
-            undo.callback(self.downloaded.close)
+            events: list[Event] = []
+            for make in (cuda.event, cuda.event, cuda.waited_event):
+                events.append(make())
+                undo.callback(events[-1].close)
+            self.steps = Steps(*events)
             outputs = {name: memory.address for name, memory in self.outputs.items()}
             self.set_addresses({input_name: self.input.address, **outputs})
             self._held = undo.pop_all()
@@ -116,14 +129,29 @@ class Slot:
 class PendingFrames:
     """Frames on their way through the GPU."""
 
-    def __init__(self, slot: Slot, outputs: tuple[str, ...], image_nhwc: UInt8) -> None:
+    def __init__(self, slot: Slot, outputs: tuple[str, ...], image_nhwc: UInt8, downloaded: Event) -> None:
         self._slot: Slot | None = slot
+        self._downloaded = downloaded
         self._outputs = outputs
         self._image_nhwc: UInt8 | None = image_nhwc  # the copy up may read it where it lies
         self._arrays: Arrays | None = None
 
-    def wait(self) -> Arrays:
+    def done(self) -> bool:
         """See :class:`isa_deploy.runtime.backends.base.Pending`."""
+        if self._slot is None:
+            return True
+        try:
+            return self._downloaded.passed()
+        except EngineError:
+            return True  # which :meth:`wait` says
+
+    def wait(self, timeout_s: float | None = None) -> Arrays:
+        """See :class:`isa_deploy.runtime.backends.base.Pending`."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while deadline is not None and not self.done():
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"the GPU was not done with these frames after {timeout_s} s; wait again")
+            time.sleep(POLL_S)
         self.collect()
         if self._arrays is None:
             raise EngineError("the engine was closed before this frame was done; open another")
@@ -134,7 +162,7 @@ class PendingFrames:
         slot = self._slot
         if slot is None:
             return
-        slot.downloaded.synchronize()
+        self._downloaded.synchronize()
         self._arrays = [slot.array(name) for name in self._outputs]
         self._let_go(slot)
 

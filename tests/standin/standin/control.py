@@ -43,6 +43,11 @@ class Gpu:
         """The exception."""
         return StandinViolation
 
+    @property
+    def timed_events(self) -> int:
+        """How many events were ever made that keep time, which makes recording them slow."""
+        return WORLD.timed_events
+
     @contextmanager
     def expect_violation(self, words: str) -> Iterator[None]:
         """The block has to break a rule whose message contains ``words``."""

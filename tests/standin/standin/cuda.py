@@ -21,6 +21,7 @@ __all__ = ["NAMES"]
 _TEXTS = {
     "cudaSuccess": "no error",
     "cudaErrorMemoryAllocation": "out of memory",
+    "cudaErrorNotReady": "device not ready",
     "cudaErrorNoDevice": "no CUDA-capable device is detected",
     "cudaErrorInsufficientDriver": "CUDA driver version is insufficient for CUDA runtime version",
     "cudaErrorInvalidDevice": "invalid device ordinal",
@@ -242,7 +243,7 @@ def cudaStreamDestroy(stream: Any) -> Any:
 @_function(0, unsafe=True)
 def cudaStreamSynchronize(stream: Any) -> Any:
     found = WORLD.stream(stream, "cudaStreamSynchronize")
-    WORLD.synchronize(found, found.sequence, dict(found.clock))
+    WORLD.synchronize(found, found.sequence, dict(found.clock), found.ends_ms)
     return ()
 
 
@@ -258,9 +259,12 @@ def cudaStreamWaitEvent(stream: Any, event: Any, flags: int) -> Any:
 
 @_function(1)
 def cudaEventCreateWithFlags(flags: int) -> Any:
-    if flags & ~cudaEventBlockingSync != cudaEventDisableTiming:
-        WORLD.violate("an event was made that keeps time, which makes recording it slow")
-    return (WORLD.give("cudaEvent_t", Event()),)
+    known = (cudaEventDisableTiming, cudaEventDisableTiming | cudaEventBlockingSync, cudaEventBlockingSync)
+    if flags not in known:
+        WORLD.violate(f"an event was made with the flags {flags}: one that keeps time is to be waited for asleep")
+    keeps_time = not flags & cudaEventDisableTiming
+    WORLD.timed_events += keeps_time
+    return (WORLD.give("cudaEvent_t", Event(keeps_time=keeps_time)),)
 
 
 @_function(0)
@@ -275,14 +279,41 @@ def cudaEventRecord(event: Any, stream: Any) -> Any:
     return ()
 
 
+@_function(0)
+def cudaEventQuery(event: Any) -> Any:
+    mark = WORLD.take(event, Event, "cudaEventQuery")
+    if mark.captured:
+        WORLD.violate("cudaEventQuery asks an event of a capture")
+    if mark.mark is None or WORLD.done(mark.mark[0].number, mark.mark[1]):
+        return ()
+    mark.queries += 1
+    if mark.queries <= WORLD.knobs.event_queries:
+        return "cudaErrorNotReady"
+    WORLD.synchronize(*mark.mark, mark.clock, mark.at_ms)
+    return ()
+
+
 @_function(0, unsafe=True)
 def cudaEventSynchronize(event: Any) -> Any:
     mark = WORLD.take(event, Event, "cudaEventSynchronize")
     if mark.captured:
         WORLD.violate("cudaEventSynchronize waits for an event of a capture")
     if mark.mark is not None:
-        WORLD.synchronize(*mark.mark, mark.clock)
+        WORLD.synchronize(*mark.mark, mark.clock, mark.at_ms)
     return ()
+
+
+@_function(1)
+def cudaEventElapsedTime(start: Any, end: Any) -> Any:
+    marks = [WORLD.take(each, Event, "cudaEventElapsedTime") for each in (start, end)]
+    for each in marks:
+        if not each.keeps_time:
+            WORLD.violate("cudaEventElapsedTime was given an event that keeps no time")
+        if each.mark is None or each.captured:
+            WORLD.violate("cudaEventElapsedTime was given an event that stands in no stream")
+        if not WORLD.done(each.mark[0].number, each.mark[1]):
+            return "cudaErrorNotReady"
+    return (marks[1].at_ms - marks[0].at_ms,)
 
 
 @_function(0)
@@ -343,7 +374,11 @@ def _copy(
 
         return run
 
-    WORLD.submit(found, Job(f"{what} ({kind})", (source, target), prepare))
+    times = {
+        cudaMemcpyKind.cudaMemcpyHostToDevice: WORLD.knobs.upload_ms,
+        cudaMemcpyKind.cudaMemcpyDeviceToHost: WORLD.knobs.download_ms,
+    }
+    WORLD.submit(found, Job(f"{what} ({kind})", (source, target), prepare, times.get(kind, 0.0)))
 
 
 def _checksum(access: Access) -> int:

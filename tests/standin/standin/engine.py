@@ -488,7 +488,7 @@ class _Context:
 
             return run
 
-        return Job("execute_async_v3", tuple(accesses.values()), prepare)
+        return Job("execute_async_v3", tuple(accesses.values()), prepare, WORLD.knobs.execute_ms)
 
 
 class _RtxContext(_Context):

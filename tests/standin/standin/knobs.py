@@ -33,6 +33,10 @@ class Knobs:
     fail_call: str = ""  # a function of CUDA's that fails, each time
     fail_call_as: str = "cudaErrorInvalidValue"
     no_driver_library: bool = False  # CUDA's bindings cannot load the driver, and raise
+    event_queries: int = 0  # how often cudaEventQuery finds an event not passed before its work is done
+    upload_ms: float = 0.5  # that each copy to the device takes, on the pretended clock
+    execute_ms: float = 2.0  # that each execution of a context takes
+    download_ms: float = 0.25  # that each copy to the host takes
     refuse_capture: bool = False
     refuse_op: str = ""  # an ONNX op that the parser refuses
     builder_out_of_memory: int = 0  # bytes that a build asks for in vain

@@ -3,6 +3,9 @@
 Nothing runs when it is queued.  A synchronisation runs only what it has to wait for, as late and as little
 as CUDA allows, so that a result which was not waited for is not there.  Besides, vector clocks tell for
 each two pieces of work that touch the same memory whether anything orders them.
+
+A pretended clock tells how long work takes (:class:`standin.knobs.Knobs`): a piece of work begins when what comes
+before it has ended, and when the host had given it; the host itself takes no time.
 """
 
 from __future__ import annotations
@@ -50,12 +53,13 @@ class Job:
     """Something to do on a stream.
 
     ``prepare`` is called when it is queued (and again at each launch of a graph that holds it) and returns
-    what is to be done later.
+    what is to be done later.  ``ms``: how long it takes, on the pretended clock.
     """
 
     name: str
     accesses: tuple[Access, ...]
     prepare: Callable[[], Callable[[], None]]
+    ms: float = 0.0
 
 
 @dataclass
@@ -69,7 +73,7 @@ class Queued:
 
 @dataclass(eq=False)
 class Stream:
-    """Work in order.  ``sequence`` numbers the pieces from 1."""
+    """Work in order.  ``sequence`` numbers the pieces from 1; ``ends_ms``: when the last of them is done."""
 
     number: int
     clock: Clock = field(default_factory=dict)
@@ -78,6 +82,7 @@ class Stream:
     capture: Capture | None = None
     device: int = 0  # the GPU that was current
     foreign: bool = False  # one of CUDA's own default streams, which a caller may work on
+    ends_ms: float = 0.0
 
     def run_until(self, sequence: int) -> None:
         """Run the queue up to a piece, and of other streams what that waits for."""
@@ -91,11 +96,17 @@ class Stream:
 
 @dataclass(eq=False)
 class Event:
-    """A point in a stream: ``mark`` is the stream and the piece of work, None when it was never recorded."""
+    """A point in a stream: ``mark`` is the stream and the piece of work, None when it was never recorded.
+
+    ``at_ms``: when it is passed, on the pretended clock.
+    """
 
     mark: tuple[Stream, int] | None = None
     clock: Clock = field(default_factory=dict)
     captured: bool = False
+    queries: int = 0  # since it was recorded
+    keeps_time: bool = False
+    at_ms: float = 0.0
 
 
 @dataclass(eq=False)

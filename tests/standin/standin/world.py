@@ -40,6 +40,8 @@ class World:
         self.executions = 0
         self.weights_bytes = 0
         self.host_clock: Clock = {}
+        self.host_ms = 0.0  # on the pretended clock
+        self.timed_events = 0
         self._current = threading.local()
         self._streams = 0
         self._handles: dict[int, Any] = {}
@@ -190,6 +192,7 @@ class World:
         stream.sequence += 1
         join(stream.clock, self.host_clock)
         stream.clock[stream.number] = stream.sequence
+        stream.ends_ms = max(stream.ends_ms, self.host_ms) + job.ms
         for access in job.accesses:
             self._order(stream, job, access)
         stream.queue.append(Queued(stream.sequence, job.prepare()))
@@ -199,6 +202,8 @@ class World:
         join(stream.clock, self.host_clock)
         event.mark = (stream, stream.sequence)
         event.clock = dict(stream.clock)
+        event.queries = 0
+        event.at_ms = max(stream.ends_ms, self.host_ms)
 
     def wait(self, stream: Stream, event: Event) -> None:
         """Let a stream wait for an event; for one that was never recorded it does not wait."""
@@ -207,16 +212,18 @@ class World:
         stream.sequence += 1
         join(stream.clock, event.clock)
         stream.clock[stream.number] = stream.sequence
+        stream.ends_ms = max(stream.ends_ms, event.at_ms)
         stream.queue.append(Queued(stream.sequence, waits=event.mark))
 
-    def synchronize(self, stream: Stream, sequence: int, clock: Clock) -> bool:
-        """Run what a host waits for; False where the device is lost from now on."""
+    def synchronize(self, stream: Stream, sequence: int, clock: Clock, ends_ms: float) -> bool:
+        """Run what a host waits for, until ``ends_ms``; False where the device is lost from now on."""
         self.synchronisations += 1
         if self.synchronisations == self.knobs.lose_device:
             self.lose()
             return False
         stream.run_until(sequence)
         join(self.host_clock, clock)
+        self.host_ms = max(self.host_ms, ends_ms)
         return True
 
     def lose(self) -> None:
