@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,16 @@ pytest_plugins = ["rtx_fixtures"]
 TESTS = Path(__file__).resolve().parent
 
 Exporter = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _signal_handlers() -> Iterator[None]:
+    """A command that ran inside the test's process leaves its signals ignored: it thinks that it is leaving."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import cv2
@@ -180,6 +181,78 @@ def test_a_segmenter_that_is_dropped_lets_openvino_finish_with_its_frames_first(
     del segmenter
     assert pending.done()
     assert np.array_equal(pending.result(), wanted)
+
+
+def test_ctrl_c_while_openvino_is_given_a_frame_does_not_let_go_of_it(streets_onnx: Path) -> None:
+    """As a signal that comes inside of ``start_async`` does: the request runs, and nobody has its answer."""
+    with Segmenter.open(streets_onnx, backend="openvino", resize="none") as segmenter:
+        segmenter.segment(np.zeros((64, 96, 3), np.uint8))
+        (pool,) = segmenter._backend._pools.values()  # type: ignore[attr-defined]
+
+        class Interrupted:
+            def __init__(self, request: Any) -> None:
+                self.request = request
+
+            def start_async(self, *arguments: Any, **options: Any) -> None:
+                self.request.start_async(*arguments, **options)
+                raise KeyboardInterrupt
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.request, name)
+
+        pool._idle[0] = Interrupted(pool._idle[0])
+        frame = np.zeros((256, 512, 3), np.uint8)
+        held = weakref.ref(frame)
+        try:
+            segmenter.submit(frame)
+        except KeyboardInterrupt:
+            del frame
+        assert held() is not None
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_ctrl_c_between_any_two_lines_costs_no_later_frame_its_labels(streets_onnx: Path, backend: str) -> None:
+    frames = [np.full((16, 24, 3), 40 * value, np.uint8) for value in range(3)]
+    interrupted_at: set[tuple[str, int]] = set()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        place = frame.f_code.co_filename, frame.f_lineno
+        if f"backends/{backend}" not in Path(place[0]).as_posix():
+            return None
+        if event == "line" and place not in interrupted_at:
+            interrupted_at.add(place)
+            raise KeyboardInterrupt
+        return trace
+
+    with Segmenter.open(streets_onnx, backend=backend, resize="none") as segmenter:
+        wanted = [segmenter.segment(frame) for frame in frames]
+        interrupted = True
+        while interrupted:
+            pending: list[PendingLabels] = []
+            before = sys.gettrace()
+            sys.settrace(trace)
+            try:
+                pending += [segmenter.submit(frames[0])]
+                pending += [segmenter.submit(frames[1])]
+                assert pending[0].done() in (True, False)
+                pending[0].result()
+                interrupted = False
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(before)
+            pending += [segmenter.submit(frame) for frame in frames[len(pending) :]]
+            assert all(np.array_equal(one.result(60), labels) for one, labels in zip(pending, wanted, strict=True))
+        for pool in getattr(segmenter._backend, "_pools", {}).values():
+            assert len({id(request) for request in pool._idle}) == len(pool._idle)  # none is lent to two
+    assert len(interrupted_at) > 10
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_timeout_may_be_as_long_as_python_takes(streets_onnx: Path, backend: str) -> None:
+    with Segmenter.open(streets_onnx, backend=backend, resize="none") as segmenter:
+        pending = segmenter.submit(np.zeros((64, 96, 3), np.uint8))
+        assert pending.result(threading.TIMEOUT_MAX).shape == (64, 96)
 
 
 def test_openvino_reads_a_frame_where_it_lies(streets_onnx: Path, scene: UInt8) -> None:

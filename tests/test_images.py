@@ -247,6 +247,56 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path, form: str, monkeypatch:
         read_image(file_of(tmp_path, bombs()[form]))
 
 
+def test_a_long_run_of_fill_bytes_is_no_trap() -> None:
+    # each byte of the run was once tried as the beginning of a marker: hours for this file
+    with pytest.raises(HeaderError, match="holds no picture"):
+        read_header(b"\xff\xd8\xff\xe0\0\x02" + b"\xff" * (4 << 20) + b"\0" + b"\xff\xd9")
+
+
+def test_fill_bytes_before_a_marker_are_stepped_over() -> None:
+    jpeg = encoded(Image.fromarray(gradient_rgb()), "JPEG")
+    frame = jpeg.index(b"\xff\xc0")
+    assert read_header(jpeg[:frame] + b"\xff" * 9 + jpeg[frame:]).size_wh == (WIDTH, HEIGHT)
+
+
+def test_of_a_tag_that_is_there_twice_the_first_counts_as_it_does_for_decoders(tmp_path: Path) -> None:
+    tags = [(256, 60000), (256, 2), (257, 60000), (257, 2)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+    assert read_header(data).size_wh == (60000, 60000)
+
+
+@pytest.mark.parametrize("length", [0, 7, 9, 23, 1 << 31])
+def test_a_jp2_header_with_a_box_of_a_wrong_length_is_refused(length: int) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(gradient_rgb()).save(stream, "JPEG2000")
+    data = bytearray(stream.getvalue())
+    at = data.index(b"ihdr") - 4
+    assert read_header(bytes(data)).size_wh == (WIDTH, HEIGHT)
+    data[at : at + 4] = struct.pack(">I", length)
+    with pytest.raises(HeaderError, match="damaged"):  # GDAL 3.10 goes round in the first of them for ever
+        read_header(bytes(data))
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_box_of_no_length_deep_inside_a_jp2_is_refused_wherever_it_is(after: bool) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(gradient_rgb()).save(stream, "JPEG2000")
+    data = stream.getvalue()
+    at = len(data) if after else data.index(b"jp2c") - 4
+    if after:  # it says that it goes up to the end of the file
+        begin = data.index(b"jp2c") - 4
+        data = data[:begin] + struct.pack(">I", len(data) - begin) + data[begin + 4 :]
+    for length, is_whole in ((17, True), (0, False), (16, False)):
+        deep = struct.pack(">I4sI4s", 8 + 17, b"asoc", length, b"lbl ") + bytes(9)
+        asoc = struct.pack(">I4s", 8 + len(deep), b"asoc") + deep
+        if is_whole:
+            assert read_header(data[:at] + asoc + data[at:]).size_wh == (WIDTH, HEIGHT)
+        else:
+            with pytest.raises(HeaderError, match=r"the JPEG 2000 file is (damaged|cut off)"):
+                read_header(data[:at] + asoc + data[at:])
+
+
 def test_the_limit_is_the_callers(tmp_path: Path) -> None:
     path = file_of(tmp_path, encoded(Image.fromarray(gradient_rgb()), "PNG"))
     assert read_image(path, max_pixels=HEIGHT * WIDTH).shape == (HEIGHT, WIDTH, 3)

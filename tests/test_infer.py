@@ -407,3 +407,22 @@ def test_help_and_version_load_no_engine(option: str) -> None:
     if option == "--help":
         for words in ("Examples:", "Exit codes:", "130", "[default: isa-out]"):
             assert words in " ".join(done.stdout.split())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's; a POSIX system runs it")
+def test_ctrl_c_held_down_ends_with_130_and_no_traceback(streets_onnx: Path, tmp_path: Path) -> None:
+    source = small_video(tmp_path / "long.mp4", [40 * number for number in range(600)])
+    line = [sys.executable, "-c", "from isa_deploy.cli.infer import main; main()", str(source)]
+    options = ["--engine", str(streets_onnx), "--backend", "onnxruntime", "--resize", "none", "--labels"]
+    with subprocess.Popen(
+        [*line, *options, "--out", str(tmp_path / "out")], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        while process.poll() is None and not list(tmp_path.glob("out/.isa-*.mkv")):
+            time.sleep(0.02)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        assert process.stderr is not None
+        err = process.stderr.read()
+    assert process.returncode == 130, err
+    assert "Traceback" not in err

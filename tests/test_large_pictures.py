@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from isa_deploy.cli.interruption import Interruption
 from isa_deploy.cli.large_pictures import LargeOptions, LargePictures, parse_large_options
 from isa_deploy.cli.sources import Source, find_sources
 from isa_deploy.cli.unusable import UnusableInputError
-from isa_deploy.errors import InputError
+from isa_deploy.errors import BackendUnavailableError, InputError
 from isa_deploy.runtime.images import read_image
 from isa_deploy.runtime.raster_values import ValueRange
 from isa_deploy.runtime.segmenter import Segmenter
@@ -146,6 +147,39 @@ def test_the_labels_are_those_of_the_same_tiles_in_memory(tmp_path: Path) -> Non
     assert (report["halo"], report["batch"], report["tiles"], report["resumed_tiles"]) == (16, 2, result.tiles, 0)
     assert 0 < report["engine_share"] < 1
     assert "seams" not in report
+
+
+class WriteOnceAsked(Interruption):
+    """Somebody who replaces the picture while its tiles are computed."""
+
+    def __init__(self, path: Path, asked: int) -> None:
+        super().__init__()
+        self.path, self.left = path, asked
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            Image.open(self.path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(self.path)
+
+
+def test_a_picture_that_changes_while_it_is_read_is_refused_and_begun_anew(tmp_path: Path) -> None:
+    source, out = street(tmp_path), tmp_path / "out"
+    with pytest.raises(UnusableInputError, match="changed while it was read; run the command again"):
+        pictures(out, interruption=WriteOnceAsked(source.path, 5)).infer(source)
+    assert not (out / "street_labels.tif").exists()
+    result = pictures(out).infer(source)
+    assert result.resumed == 0
+    with rasterio.open(result.path) as file:
+        assert np.array_equal(file.read(1), segment_tiled(cheap_segmenter(), read_image(source.path), TILING))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a name may be any bytes on Linux alone")
+def test_a_report_names_a_picture_whose_name_is_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff.bmp")
+    street(tmp_path, "plain.bmp").path.rename(tmp_path / name)
+    pictures(tmp_path / "out").infer(Source(tmp_path / name, "image", "named"))
+    report = json.loads((tmp_path / "out" / "named_tiles.json").read_text())
+    assert report["input"] == str(tmp_path / name)
 
 
 def test_a_png_is_written_on_request(tmp_path: Path) -> None:
@@ -341,11 +375,34 @@ def test_a_damaged_picture_is_an_unusable_input_and_its_tiles_stay(tmp_path: Pat
 def test_a_result_never_replaces_its_input(tmp_path: Path) -> None:
     source = street(tmp_path, "a_labels.png")
     with pytest.raises(InputError, match="is an input and would be replaced"):
-        pictures(tmp_path, replace(TILES, large_format="png")).refuse_overwriting([replace(source, name="a")])
+        pictures(tmp_path, replace(TILES, large_format="png")).check([replace(source, name="a")])
     another = street(tmp_path, "a.png")
     with pytest.raises(InputError, match=r"a_labels\.png: is an input"):
-        pictures(tmp_path, replace(TILES, large_format="png")).refuse_overwriting([source, another])
-    pictures(tmp_path, replace(TILES, large_format="tiff")).refuse_overwriting([source, another])
+        pictures(tmp_path, replace(TILES, large_format="png")).check([source, another])
+    pictures(tmp_path, replace(TILES, large_format="tiff")).check([source, another])
+
+
+def test_twelve_bits_stored_in_sixteen_are_said_to_be_nearly_black(tmp_path: Path) -> None:
+    source = street(tmp_path)
+    frame = cv2.imread(str(source.path))
+    assert frame is not None
+    deep = Source(tmp_path / "deep.png", "image", "deep")
+    cv2.imwrite(str(deep.path), frame.astype(np.uint16) * 16)
+    notes = Notes()
+    dark = pictures(tmp_path / "dark", progress=notes).infer(deep)
+    assert any("nearly black" in line and "--value-range" in line for line in notes.lines)
+    notes = Notes()
+    bright = replace(TILES, value_range=ValueRange(0, 255 * 16))
+    assert pictures(tmp_path / "bright", bright, progress=notes).infer(deep).path != dark.path
+    assert notes.lines == []
+
+
+def test_a_missing_rasterio_is_heard_before_any_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = street(tmp_path)
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(BackendUnavailableError, match="raster"):
+        pictures(tmp_path / "out").check([source])
+    pictures(tmp_path / "out", options(tiling="whole")).check([source])
 
 
 def headers(folder: Path) -> dict[str, tuple[Path, bool]]:
@@ -404,7 +461,7 @@ def test_options_are_read() -> None:
         Tiling("blend", (512, 768), 32, 3),
         "png",
         5_000_000_000,
-        5_000_000_000,
+        1 << 30,  # what OpenCV decodes at most
         ValueRange(0, 4095),
         True,
         True,

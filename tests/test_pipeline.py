@@ -219,8 +219,10 @@ TWICE = """
 import os, signal, threading, time
 from isa_deploy.runtime.pipeline import Behind
 done = []
+leaving = threading.Event()
 def work(item):
     if item == 0:
+        assert leaving.wait(30)
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     time.sleep(0.6)
     done.append(item)
@@ -228,6 +230,7 @@ try:
     with Behind(work, 5) as worker:
         for item in range(5):
             worker.put(item)
+        leaving.set()
         raise KeyboardInterrupt("first")
 except KeyboardInterrupt as error:
     print("interrupted", str(error) != "first", done, threading.active_count())

@@ -24,6 +24,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from isa_deploy.errors import InputError
+from isa_deploy.runtime import raster_reader
 from isa_deploy.runtime.images import read_image
 from isa_deploy.runtime.raster_reader import RasterReader, WholePicture, open_large_picture
 from isa_deploy.runtime.raster_values import ValueRange
@@ -370,6 +371,28 @@ def test_a_file_may_have_any_name(tmp_path: Path, name: str, monkeypatch: pytest
     path.rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     assert np.array_equal(read_all(Path(name)), gradient_bgr())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a name may be any bytes on Linux alone")
+def test_a_name_that_is_no_text_is_refused_with_advice(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.tif")
+    write_raster(tmp_path / "plain.tif", planes_rgb(gradient_bgr())).rename(path)
+    with pytest.raises(InputError, match="rename the file"):
+        open_large_picture(path)
+
+
+@pytest.mark.parametrize("asked", ["_layout", "_georeference"])
+def test_what_gdal_finds_wrong_only_when_it_is_asked_for_tags_is_an_input_error(
+    tmp_path: Path, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_raster(tmp_path / "a.tif", planes_rgb(gradient_bgr()))
+
+    def damaged(*_: Any) -> None:
+        raise rasterio._err.CPLE_AppDefinedError(1, 1, "Key GTRasterTypeGeoKey has count=65281")
+
+    monkeypatch.setattr(raster_reader, asked, damaged)
+    with pytest.raises(InputError, match=r"a\.tif: cannot open it as TIFF \(Key GTRasterTypeGeoKey"):
+        RasterReader(path)
 
 
 def test_folders_pipes_and_empty_files_are_told_apart(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +96,27 @@ def test_a_changed_byte_never_gives_wrong_labels(tmp_path: Path, place: int, val
         assert journal.resumed < 5
         for index in range(journal.resumed):
             assert np.array_equal(journal.labels(index), labels_of(index))
+
+
+def test_a_record_longer_than_its_block_can_be_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = begun(tmp_path / "long", 2)
+    with path.open("ab") as file:  # a hole of 3 GiB, which takes no room on the disk
+        file.write(struct.pack("<4sIIIII", b"tile", 2, *labels_of(2).shape, 3 << 30, 0))
+        file.truncate(file.tell() + (3 << 30))
+    read = os.read
+    asked: list[int] = []
+    monkeypatch.setattr(os, "read", lambda handle, size: (asked.append(size), read(handle, size))[1])
+    with TileJournal(path, GRID, MINE) as journal:
+        assert journal.resumed == 2
+    assert max(asked) < 1 << 20
+
+
+def test_labels_that_zlib_cannot_shorten_come_back(tmp_path: Path) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, labels_of(0).shape, dtype=np.uint8)
+    with TileJournal(tmp_path / "noise", GRID, MINE) as journal:
+        journal.add(0, noise)
+    with TileJournal(tmp_path / "noise", GRID, MINE) as journal:
+        assert np.array_equal(journal.labels(0), noise)
 
 
 def test_another_fingerprint_begins_anew_and_says_so(tmp_path: Path) -> None:

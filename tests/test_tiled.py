@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cheap_engine import cheap_segmenter
 from conftest import Exporter
 
 from isa_deploy import InputError, Segmenter, Tiling
@@ -191,3 +194,38 @@ def test_tiles_that_the_engine_cannot_take_are_refused(exported: Exporter, stree
             plan_tiles(segmenter, (100_000, 100_000), Tiling("tiles", (60_000, 60_000)))
         with pytest.raises(InputError, match="leaves nothing"):
             plan_tiles(segmenter, (5000, 5000), Tiling("tiles", halo=512))
+
+
+def test_a_row_of_tiles_that_would_fill_the_memory_is_refused_before_it_is_read() -> None:
+    segmenter = cheap_segmenter()
+    with pytest.raises(InputError, match=r"1000x4000000: a row of tiles takes 11444 MiB.*use lower tiles \(--tile\)"):
+        plan_tiles(segmenter, (1000, 4_000_000), Tiling("tiles"))
+    assert plan_tiles(segmenter, (1000, 4_000_000), Tiling("tiles", (64, 1024), 16)).blocks
+    assert plan_tiles(segmenter, (300_000, 300_000), Tiling("tiles")).blocks
+
+
+@pytest.mark.parametrize(("mode", "most"), [("tiles", 2), ("blend", 2 * 8 + 2)])
+def test_only_the_logits_that_a_block_may_still_need_are_kept(mode: Mode, most: int) -> None:
+    alive: set[int] = set()
+    counts: list[int] = []
+    segmenter = cheap_segmenter()
+    submit = segmenter.submit_logits
+
+    class Watched:
+        def __init__(self, images: Sequence[np.ndarray]) -> None:
+            self.pending = submit(images)
+
+        def result(self) -> list[np.ndarray]:
+            found = [logits.copy() for logits in self.pending.result()]
+            for logits in found:
+                alive.add(id(logits))
+                weakref.finalize(logits, alive.discard, id(logits))
+            return found
+
+    segmenter.submit_logits = Watched  # type: ignore[method-assign, assignment]
+    picture = RecordedRows(np.zeros((256, 512, 3), np.uint8))
+    plan = plan_tiles(segmenter, picture.size_hw, Tiling(mode, (80, 80), 8, batch=1))
+    assert len(plan.grid.cols.windows) == 8
+    for _ in tile_labels(segmenter, picture, plan):
+        counts.append(len(alive))
+    assert max(counts) <= most

@@ -21,6 +21,7 @@ from video_files import MS, make_video, picture
 from isa_deploy.errors import BackendUnavailableError, InputError
 from isa_deploy.runtime import video
 from isa_deploy.runtime.video import VideoReader
+from isa_deploy.runtime.video_range import VideoRange
 from isa_deploy.runtime.video_writer import VideoWriter
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install 'isa-deploy[video]'")
@@ -167,6 +168,21 @@ def test_times_rise_even_where_clips_were_joined_without_care(tmp_path: Path) ->
     times = times_of(tmp_path / "joined.ts")
     assert len(times) >= 7
     assert all(later > earlier for earlier, later in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_video_that_ends_early_says_so(tmp_path: Path, suffix: str) -> None:
+    front = {"movflags": "+faststart"} if suffix == ".mp4" else {}
+    path = make_video(tmp_path / f"a{suffix}", list(range(0, 8000, 40)), sound=True, container=front)
+    ends: list[float | None] = []
+    for part in (1.0, 0.5):
+        path.write_bytes(path.read_bytes()[: round(path.stat().st_size * part)])
+        for end_s in (None, Fraction(1)):
+            with VideoReader(path, wanted=VideoRange(end_s=end_s)) as reader:
+                last = list(reader)[-1]
+                ends.append(reader.ends_early_s)
+                assert ends[-1] in (None, last.time_s)
+    assert [end is not None for end in ends] == [False, False, True, False]
 
 
 VIDEO, SOUND = 0xE0, 0xC0

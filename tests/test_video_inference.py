@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -112,6 +114,15 @@ def same(first: Path, second: Path) -> bool:
     )
 
 
+def alike(first: Path, second: Path) -> bool:
+    """Whether videos show the same at the same times; x264 itself does not give the same bytes every time."""
+    with VideoReader(first) as one, VideoReader(second) as other:
+        pairs = list(zip(one, other, strict=True))
+    return len(pairs) > 0 and all(
+        here.pts == there.pts and cv2.absdiff(here.frame_hwc, there.frame_hwc).mean() < 2 for here, there in pairs
+    )
+
+
 @pytest.fixture(scope="module")
 def drives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Videos of two sizes, three lengths and uneven times."""
@@ -129,7 +140,7 @@ def test_videos_side_by_side_give_what_each_gives_alone(infer: Infer, drives: li
     for path in drives:
         infer([path], tmp_path / path.stem)
         overlay = f"{path.stem}_overlay.mp4"
-        assert (tmp_path / "together" / overlay).read_bytes() == (tmp_path / path.stem / overlay).read_bytes()
+        assert alike(tmp_path / "together" / overlay, tmp_path / path.stem / overlay)
         assert same(tmp_path / "together" / f"{path.stem}_labels.mkv", tmp_path / path.stem / f"{path.stem}_labels.mkv")
     together = lines_of(tmp_path / "together" / "stats.jsonl")
     for path in drives:
@@ -256,6 +267,15 @@ def test_damage_in_one_of_several_videos_is_counted_and_leaves_the_others_alone(
     assert len(labels_of(tmp_path / "out" / "a_labels.mkv")) == 10
     assert 0 < len(labels_of(tmp_path / "out" / "broken_labels.mkv")) < 40
     assert "left out" in capsys.readouterr().err
+
+
+def test_a_video_that_was_cut_off_is_told_of(infer: Infer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make_video(tmp_path / "a.mkv", list(range(0, 4000, 40)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    infer([path], tmp_path / "out")
+    assert re.search(
+        r"a\.mkv: its last frame is at [12]\.\d s, though it says that it lasts 4\.0 s", capsys.readouterr().err
+    )
 
 
 def test_frames_that_the_engine_cannot_take_fail_their_videos_only(

@@ -55,9 +55,11 @@ Examples:
 Exit codes:
   0    all inputs were done
   1    some inputs could not be used, and the others were done
-  2    nothing could be done: usage, input, engine, output folder, library
+  2    nothing could be done, or the run had to stop: usage, input, engine,
+       output folder, disk, library; what is finished stays
   130  interrupted (Ctrl-C); what is finished stays, a video that is cut
-       off there plays, and a large picture goes on from there next time
+       off there plays, and a large picture goes on from there next time;
+       a second Ctrl-C gives up what is not finished
 """
 
 
@@ -154,7 +156,8 @@ def infer(
         typer.Option(
             "--value-range",
             metavar="LOW:HIGH",
-            help="Pictures in tiles with more than 8 bits: the values that become 0 and 255; needed for floats.",
+            help="Pictures in tiles with more than 8 bits: the values that become 0 and 255; needed for floats, and "
+            "for 10 to 12 bits stored in 16.",
         ),
     ] = None,
     seams: Annotated[
@@ -240,12 +243,24 @@ def infer(
         "--fps": fps is not None,
         "--smooth": smooth > 1,
         "--batch": batch,
+        "--stats-format": stats_format != "jsonl",
         "--tiling": tiling != "auto",
+        "--tile": tile is not None,
+        "--halo": halo is not None,
+        "--tile-batch": tile_batch != "auto",
+        "--large-format": large_format != "tiff",
+        "--max-pixels": max_pixels is not None,
+        "--value-range": value_range is not None,
         "--seams": seams,
+        "--fresh": fresh,
     }
     if live and any(of_files.values()):
         option = next(name for name, is_given in of_files.items() if is_given)
         raise InputError(f"{option} is for files; leave it away with --live")
+    if preview is None and preview_host != "127.0.0.1":
+        raise InputError(f"--preview-host {preview_host} says who may look at a preview; add --preview PORT")
+    if not stats and stats_format != "jsonl":
+        raise InputError(f"--stats-format {stats_format} says what --stats writes; add --stats")
     camera = live_source(inputs[0]) if live else None
     sources = [] if live else find_sources(inputs)
     if not debug and (live or any(source.kind == "video" for source in sources)):
@@ -277,7 +292,7 @@ def infer(
             statistics = stack.enter_context(open_statistics(out, stats_format)) if stats else None
             interruption = stack.enter_context(Interruption())
             pictures = LargePictures(segmenter, large, out, progress, interruption, tally)
-            pictures.refuse_overwriting(sources)
+            pictures.check(sources)
             inference = Inference(
                 segmenter,
                 wanted,

@@ -134,6 +134,12 @@ class Inference:
 
     def _infer_large(self, source: Source) -> npt.NDArray[np.int64]:
         result = self.pictures.infer(source)
+        if len(self.products) > 1:
+            extra = " and ".join(product.name for product in self.products[1:])
+            self.progress.note(
+                f"isa-infer: {source.path}: no {extra} of its own: it was cut into tiles, and {result.path.name} holds "
+                "the classes' numbers and their colours"
+            )
         self.tally.images += 1
         self.tally.frames += 1
         height, width = result.size_hw

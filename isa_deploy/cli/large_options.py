@@ -14,6 +14,9 @@ from isa_deploy.runtime.tiling import Tiling
 
 __all__ = ["LargeOptions", "parse_large_options"]
 
+OPENCV_PIXELS = 1 << 30
+"""The most that OpenCV decodes, which reads pictures as a whole (CV_IO_MAX_IMAGE_PIXELS)."""
+
 MODES = ("auto", "whole", "slide", "tiles", "blend")
 
 
@@ -80,7 +83,7 @@ def parse_large_options(
         tiling=Tiling(mode, None if tile is None else _parse_tile(tile), halo, _parse_batch(tile_batch)),
         large_format=cast(Literal["tiff", "png"], large_format),
         max_pixels=MAX_RASTER_PIXELS if max_pixels is None else max_pixels * 1_000_000,
-        max_whole_pixels=MAX_PIXELS if max_pixels is None else max_pixels * 1_000_000,
+        max_whole_pixels=MAX_PIXELS if max_pixels is None else min(max_pixels * 1_000_000, OPENCV_PIXELS),
         value_range=None if value_range is None else parse_value_range(value_range),
         seams=seams,
         fresh=fresh,

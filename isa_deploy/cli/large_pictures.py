@@ -41,6 +41,9 @@ LARGE_PIXELS = 64_000_000
 """Pictures of more are cut by ``--tiling auto``: as a whole, the test scale would leave little of them, and at their
 own size an engine would need tens of gigabytes."""
 
+DARK = 32
+"""12 bits stored in 16 come to at most 15 of 255, 13 bits to 31."""
+
 
 @dataclass(frozen=True)
 class LargeResult:
@@ -76,12 +79,18 @@ class LargePictures:
     interruption: Interruption
     tally: Tally = field(default_factory=Tally)
 
-    def refuse_overwriting(self, sources: Sequence[Source]) -> None:
-        """Raise :class:`InputError` where a label map would have the name of an input."""
+    def check(self, sources: Sequence[Source]) -> None:
+        """Raise :class:`InputError` where a label map would have the name of an input.
+
+        Raises :class:`BackendUnavailableError` where one will be cut and rasterio is missing: not after an hour.
+        """
         inputs = {source.path.resolve() for source in sources}
-        for source in sources:
+        cut = [source for source in sources if source.kind == "image" and self.takes(source.path)]
+        if cut:
+            load_rasterio()
+        for source in cut:
             path = self._labels_path(source)
-            if source.kind == "image" and path.resolve() in inputs and self.takes(source.path):
+            if path.resolve() in inputs:
                 raise InputError(f"{path}: is an input and would be replaced by a result; choose another --out")
 
     def takes(self, path: Path) -> bool:
@@ -108,19 +117,21 @@ class LargePictures:
         """
         begun = time.perf_counter()
         path = self._labels_path(source)
-        load_rasterio()  # not after an hour
         self.interruption.check()
         with input_errors():
+            found = file_fingerprint(source.path)  # before it is opened: of the file that is read, or of an older one
             picture = self._open(source)
         with picture:
             with input_errors():
                 plan = plan_tiles(self.segmenter, picture.size_hw, self.options.tiling)
-                fingerprint = self._fingerprint(source, plan)
+            fingerprint = self._fingerprint(found, plan)
             journal_path = self.out / f".isa-{source.name}.tiles"
             with TileJournal(journal_path, plan.grid, fingerprint, fresh=self.options.fresh) as journal:
                 self._tell(source, journal, plan)
                 try:
-                    engine_s = self._compute(picture, plan, journal)
+                    engine_s = self._compute(source, picture, plan, journal)
+                    with input_errors():
+                        self._check_unchanged(source, found)
                     class_pixels = self._write(path, picture, plan, journal)
                     seconds = time.perf_counter() - begun
                     seams = self._measure_seams(source, plan, journal) if self.options.seams else None
@@ -144,11 +155,15 @@ class LargePictures:
     def _open(self, source: Source) -> LargePicture:
         return open_large_picture(source.path, self.options.max_pixels, self.options.value_range)
 
-    def _fingerprint(self, source: Source, plan: TilePlan) -> Fingerprint:
+    def _check_unchanged(self, source: Source, found: Fingerprint) -> None:
+        if file_fingerprint(source.path) != found:
+            raise InputError(f"{source.path}: was changed while it was read; run the command again")
+
+    def _fingerprint(self, found: Fingerprint, plan: TilePlan) -> Fingerprint:
         manifest, tiling = self.segmenter.manifest, plan.tiling
         return {
             "version": isa_deploy.__version__,
-            "input": file_fingerprint(source.path),
+            "input": found,
             "value_range": str(self.options.value_range),
             # the checkpoint's hash, the export's options and a plan's own hash are in it
             "manifest": hashlib.sha256(manifest.to_json().encode()).hexdigest(),
@@ -170,7 +185,7 @@ class LargePictures:
                 "run; begun anew"
             )
 
-    def _compute(self, picture: LargePicture, plan: TilePlan, journal: TileJournal) -> float:
+    def _compute(self, source: Source, picture: LargePicture, plan: TilePlan, journal: TileJournal) -> float:
         """Fill the journal.  The seconds spent waiting for the engine."""
         rows = _Rows(picture, self.segmenter.manifest)
         labelled = tile_labels(self.segmenter, rows, plan, journal.__contains__)
@@ -184,12 +199,20 @@ class LargePictures:
             engine_s += waited_s
             self.tally.engine_s += waited_s
             if found is None:
+                self._note_darkness(source, rows)
                 return engine_s
             block, labels_hw = found
             valid = picture.valid(block.rows, block.cols) if self._marks_voids(picture) else None
             journal.add(block.index, labels_hw if valid is None else np.where(valid, labels_hw, np.uint8(NO_LABEL)))
             self.tally.tiles += 1
             self.progress.advance(len(journal) / plan.blocks, len(journal) - journal.resumed, "tiles")
+
+    def _note_darkness(self, source: Source, rows: _Rows) -> None:
+        if rows.brightest is not None and rows.brightest < DARK:
+            self.progress.note(
+                f"isa-infer: {source.path}: is nearly black: no value became more than {rows.brightest} of 255; if it "
+                "has 10 to 12 bits stored in 16, say so: --value-range 0:4095"
+            )
 
     def _measure_seams(self, source: Source, plan: TilePlan, journal: TileJournal) -> SeamAgreement:
         self.interruption.check()
@@ -254,16 +277,19 @@ class LargePictures:
                 "agreement_elsewhere": result.seams.elsewhere,
             }
         with replacing(self.out / f"{source.name}_tiles.json") as temporary:
-            temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+            # a file's name may be no text; its bytes become JSON's own escapes
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 class _Rows:
-    """A picture's rows in the engine's colour order, and the seconds that reading them took."""
+    """A picture's rows in the engine's colour order, the seconds that reading them took, and their largest value."""
 
     def __init__(self, picture: LargePicture, manifest: Manifest) -> None:
         self._picture = picture
         self._manifest = manifest
         self.seconds = 0.0
+        self.brightest: int | None = None
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -272,5 +298,6 @@ class _Rows:
     def read_rows(self, start: int, stop: int) -> UInt8:
         begun = time.perf_counter()
         rows_hwc = in_colour_order(self._picture.read_rows(start, stop), self._manifest)
+        self.brightest = max(self.brightest or 0, int(rows_hwc.max()))
         self.seconds += time.perf_counter() - begun
         return rows_hwc

@@ -10,6 +10,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from isa_deploy.cli.run import shown
+
 __all__ = ["FileProgress", "open_progress"]
 
 LINE_EVERY_S = 10.0  # of a file that takes long
@@ -74,7 +76,7 @@ class _Lines:
         self._say(f"{self._title}: {result}")
 
     def note(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        print(shown(line), file=sys.stderr, flush=True)
 
     def _say(self, line: str) -> None:
         self.note(f"[{self._file}/{self._files}] {line}")
@@ -105,7 +107,7 @@ class _Bar:
 
     def begin(self, title: str) -> None:
         self._begun = time.monotonic()
-        self._progress.update(self._task, description=title)
+        self._progress.update(self._task, description=shown(title))
 
     def advance(self, part: float | None, count: int, things: str = "frames") -> None:
         rate = count / max(1e-9, time.monotonic() - self._begun)
@@ -116,4 +118,4 @@ class _Bar:
         self._progress.update(self._task, completed=self._done)
 
     def note(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, soft_wrap=True)
+        self._progress.console.print(shown(line), markup=False, soft_wrap=True)

@@ -22,7 +22,7 @@ import typer
 import isa_deploy
 from isa_deploy.errors import IsaError, ParityError
 
-__all__ = ["BAD_RESULT", "INTERRUPTED", "DebugOption", "VersionOption", "make_app", "one_line", "run"]
+__all__ = ["BAD_RESULT", "INTERRUPTED", "DebugOption", "VersionOption", "make_app", "one_line", "run", "shown"]
 
 BAD_RESULT = 1
 CANNOT_RUN = 2
@@ -53,12 +53,13 @@ def run(app: typer.Typer, program: str) -> NoReturn:
         print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
     warnings.showwarning = show_warning
+    code: int | str | None = 0
     try:
         app(prog_name=program)
-        code: int | str | None = 0
     except SystemExit as leaving:  # what Typer ends with: usage errors, --help, typer.Exit
         code = leaving.code
     except KeyboardInterrupt:
+        _ignore_signals()
         code = INTERRUPTED
     except BrokenPipeError:
         code = BAD_RESULT
@@ -72,6 +73,7 @@ def run(app: typer.Typer, program: str) -> NoReturn:
         code = BAD_RESULT
         hint = "" if debug else "; this is a fault of isa-deploy: --debug shows where"
         _complain(program, f"unexpected {type(error).__name__}: {one_line(error)}{hint}", debug)
+    _ignore_signals()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -81,9 +83,20 @@ def run(app: typer.Typer, program: str) -> NoReturn:
     raise SystemExit(code)
 
 
+def _ignore_signals() -> None:
+    """It is over, and the exit code is decided: whoever holds Ctrl-C down would get a traceback instead."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message on one line."""
-    return " ".join(str(error).split())
+    return shown(" ".join(str(error).split()))
+
+
+def shown(text: str) -> str:
+    """A text that may hold names of files: what would move a terminal's cursor or colours becomes an escape."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 def _complain(program: str, message: str, debug: bool) -> None:

@@ -41,10 +41,12 @@ class Tally:
             for count, thing in ((self.images, "image"), (self.videos, "video"))
             if count
         )
-        text = f"{done or 'nothing'}, {self.frames} frame{'s' if self.frames != 1 else ''}"
-        if self.tiles:
-            text += f", {self.tiles} tile{'s' if self.tiles != 1 else ''}"
-        text += f" in {self.total_s:.1f} s"
+        parts = [
+            f"{count} {thing}{'s' if count != 1 else ''}"
+            for count, thing in ((self.frames, "frame"), (self.tiles, "tile"))
+            if count
+        ]
+        text = f"{', '.join([*([done] if done else []), *parts]) or 'nothing'} in {self.total_s:.1f} s"
         rates = [f"{self.frames / self.total_s:.2f} frames/s"] if self.frames and not self.tiles else []
         if self.frames or self.tiles:
             rates.append(f"{self.engine_s / self.total_s:.0%} of the time waiting for the engine")

@@ -134,6 +134,11 @@ class VideoTask:
         damaged = self._reader.damaged
         if damaged:
             notes.append(f"{self.source.path}: {damaged} damaged frame{'s' if damaged != 1 else ''} left out")
+        if self._reader.ends_early_s is not None:
+            notes.append(
+                f"{self.source.path}: its last frame is at {self._reader.ends_early_s:.1f} s, though it says that it "
+                f"lasts {self._reader.duration_s:.1f} s; it was cut off, or is damaged"
+            )
         if self._changed_hw is not None:
             (height, width), (other_height, other_width) = self._reader.size_hw, self._changed_hw
             notes.append(

@@ -169,7 +169,9 @@ def _walk_png(data: bytes) -> None:
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0..SOF15 without DHT, JPG, DAC
 _JPEG_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # TEM, RST0..7, SOI: markers without a length
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # inside a scan: a stuffed zero and RST are its own
+# Inside a scan a stuffed zero and RST are its own.  Fill bytes before a marker are stepped over one by one: as \xff+,
+# a long run of them would be tried from each of its bytes.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
@@ -278,6 +280,8 @@ def _first_directory(file: _Bytes) -> dict[int, int | None]:
     tags: dict[int, int | None] = {}
     for entry in range(0, count * entry_bytes, entry_bytes):
         tag, kind = struct.unpack_from(order + "HH", entries, entry)
+        if tag in tags:
+            continue  # libtiff takes the first, too
         if kind in _TIFF_VALUES:
             (tags[tag],) = struct.unpack_from(order + _TIFF_VALUES[kind], entries, entry + value_at)
         else:
@@ -312,21 +316,49 @@ def _jpeg2000(file: _Bytes) -> _Found:
     return _Found((right - left, lower - upper), tile_wh=(tile[0], tile[1]))
 
 
+_JP2_SUPERBOXES = frozenset({b"jp2h", b"asoc", b"res "})
+
+
 def _jp2_codestream(file: _Bytes) -> int:
     """Where the codestream of a JP2 file begins (annex I: boxes of length, type and content)."""
+    codestream: int | None = None
     at = 0
     for _ in range(MAX_JP2_BOXES):
-        length, kind = struct.unpack(">I4s", file.read(at, 8))
+        head = file.read(at, 8)
+        if len(head) < 8:
+            break
+        length, kind = struct.unpack(">I4s", head)
         content = 8
         if length == 1:
             (length,) = struct.unpack(">Q", file.read(at + 8, 8))
             content = 16
-        if kind == b"jp2c":
-            return at + content
+        if kind == b"jp2c" and codestream is None:
+            codestream = at + content
+        elif kind in _JP2_SUPERBOXES:
+            _check_jp2_boxes(file, at + content, at + length)
         if length < content:  # 0: up to the end of the file
             break
         at += length
-    raise HeaderError("the JPEG 2000 file holds no picture")
+    if codestream is None:
+        raise HeaderError("the JPEG 2000 file holds no picture")
+    return codestream
+
+
+def _check_jp2_boxes(file: _Bytes, at: int, end: int) -> None:
+    """The boxes inside of a box fill it, each with a length of its own: in others GDAL 3.10 goes round for ever."""
+    ends = [end]
+    for _ in range(MAX_JP2_BOXES):
+        while ends and at == ends[-1]:
+            ends.pop()
+        if not ends:
+            return
+        length, kind = struct.unpack(">I4s", file.read(at, 8))
+        if length < 8 or at + length > ends[-1]:
+            break
+        if kind in _JP2_SUPERBOXES:
+            ends.append(at + length)
+        at += 8 if kind in _JP2_SUPERBOXES else length
+    raise HeaderError("the JPEG 2000 file is damaged (lengths of its boxes)")
 
 
 @dataclass(frozen=True)

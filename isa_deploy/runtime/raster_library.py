@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ SETTINGS: dict[str, object] = {
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
     # a faster way for small PNGs, which does not tell of errors
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+    # what a thread of GDAL's own would print past us; errors come as exceptions too
+    "CPL_LOG": os.devnull,
     "OSR_USE_NETWORK": "NO",
     "PROJ_NETWORK": "OFF",
 }
@@ -53,16 +56,21 @@ def gdal(path: Path, action: str) -> Iterator[Any]:
         with warnings.catch_warnings(), rasterio.Env(**SETTINGS):
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             yield rasterio
-    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:
+    except (rasterio.errors.RasterioError, rasterio.errors.CRSError, rasterio._err.CPLE_BaseError) as error:
         raise InputError(f"{path}: cannot {action} ({_reason(error)})") from error
 
 
 def local_name(path: Path) -> str:
     """The name that GDAL gets: absolute, so that nothing in it reads as a URL or a driver's prefix.
 
-    Raises :class:`InputError` for GDAL's virtual file systems, which reach into archives and networks.
+    Raises :class:`InputError` for GDAL's virtual file systems, which reach into archives and networks, and for names
+    that are not text.
     """
     name = str(path.resolve())
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name!a}: the name is no UTF-8, which GDAL needs; rename the file") from None
     if name.startswith("/vsi"):
         raise InputError(f"{path}: is in a folder whose name GDAL takes for a virtual one; move the file")
     return name

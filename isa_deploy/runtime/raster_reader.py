@@ -202,18 +202,19 @@ class RasterReader:
         self._path = path
         with gdal(path, f"open it as {header.format}") as rasterio:
             self._file = rasterio.open(local_name(path), driver=driver)
-        try:
-            if (self._file.width, self._file.height) != header.size_wh:
-                raise InputError(
-                    f"{path}: says {header.size_wh[0]}x{header.size_wh[1]} pixels in one place and "
-                    f"{self._file.width}x{self._file.height} in another; save it anew"
-                )
-            self._layout = _layout(path, self._file, value_range)
-            self._check_storage(header)
-            self.georeference: Georeference | None = _georeference(self._file)
-        except BaseException:
-            self._file.close()
-            raise
+            # within the settings still: GDAL reads tags, and looks for files beside the picture, when it is asked
+            try:
+                if (self._file.width, self._file.height) != header.size_wh:
+                    raise InputError(
+                        f"{path}: says {header.size_wh[0]}x{header.size_wh[1]} pixels in one place and "
+                        f"{self._file.width}x{self._file.height} in another; save it anew"
+                    )
+                self._layout = _layout(path, self._file, value_range)
+                self._check_storage(header)
+                self.georeference: Georeference | None = _georeference(self._file)
+            except BaseException:
+                self._file.close()
+                raise
         self._kept_hwc = np.empty((0, self._file.width, 3), dtype=np.uint8)
         self._kept_from = 0
         self._valid_rows: deque[tuple[int, UInt8]] = deque()

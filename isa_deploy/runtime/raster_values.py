@@ -25,7 +25,8 @@ ToBytes: TypeAlias = Callable[[npt.NDArray[Any]], UInt8]
 class ValueRange:
     """The values that become 0 and 255; those outside become the nearer of the two.
 
-    Raises :class:`InputError` where ``low`` is not below ``high`` or one of them is not finite.
+    Raises :class:`InputError` where ``low`` is not below ``high``, one of them is not finite, or they lie so far apart,
+    or so near each other, that a float cannot hold it.
     """
 
     low: float
@@ -34,6 +35,8 @@ class ValueRange:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise InputError(f"value range {self}: two finite numbers, the lower one first, such as 0:4095")
+        if not (math.isfinite(self.high - self.low) and math.isfinite(255 / (self.high - self.low))):
+            raise InputError(f"value range {self}: too wide or too narrow for arithmetic; name the values in the file")
 
     def __str__(self) -> str:
         return f"{self.low:g}:{self.high:g}"
@@ -83,12 +86,14 @@ def byte_scale(dtype: np.dtype[Any], bits: int | None, value_range: ValueRange |
 
 def _linear(value_range: ValueRange) -> ToBytes:
     low, scale = value_range.low, 255 / (value_range.high - value_range.low)
+    in_float32 = max(abs(low), abs(value_range.high), scale) < float(np.finfo(np.float32).max)
 
     def convert(values: npt.NDArray[Any]) -> UInt8:
         # float32 holds 24 bits: too few for large integers with a narrow range
-        wide = np.float64 if values.dtype.kind != "f" or values.dtype.itemsize > 4 else np.float32
-        floats: npt.NDArray[Any] = values.astype(wide)
-        scaled = (floats - low) * scale
+        narrow = in_float32 and values.dtype.kind == "f" and values.dtype.itemsize <= 4
+        floats: npt.NDArray[Any] = values.astype(np.float32 if narrow else np.float64)
+        with np.errstate(over="ignore"):  # beyond the range, which is what infinity says
+            scaled = (floats - low) * scale
         scaled = np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
         return np.asarray(np.floor(np.clip(scaled, 0, 255) + 0.5), dtype=np.uint8)
 

@@ -191,6 +191,8 @@ class TileJournal:
         place = self._grid.block(block)
         if (height, width) != (place.rows[1] - place.rows[0], place.cols[1] - place.cols[0]):
             return None
+        if length > height * width + height * width // 1000 + 64:  # more than zlib makes of as many bytes
+            return None
         data = _read(self._handle, at + _RECORD.size, length)
         if zlib.crc32(data, zlib.crc32(_RECORD.pack(mark, block, height, width, length, 0))) != checksum:
             return None

@@ -41,8 +41,13 @@ DEVICE_BATCH = 4
 """Tiles at once where the backend names no number."""
 
 
+MAX_BAND_BYTES = 1 << 30
+"""What the rows of pixels of one row of windows may take: 1024 rows of 349,525 pixels.  A file of a few bytes can claim
+a picture that is low and millions of pixels wide."""
+
+
 class PictureRows(Protocol):
-    """A picture that is read from the top."""
+    """A picture that is read from the top, in the colour order of the segmenter's manifest."""
 
     @property
     def size_hw(self) -> Size:
@@ -80,7 +85,8 @@ class TilePlan:
 def plan_tiles(segmenter: Segmenter, size_hw: Size, tiling: Tiling) -> TilePlan:
     """Cut a picture of a size for an engine.
 
-    Raises :class:`InputError` for "whole", which cuts nothing, and for tiles that the engine cannot take.
+    Raises :class:`InputError` for "whole", which cuts nothing, for tiles that the engine cannot take, and for a row of
+    them that would not fit into memory.
     """
     if tiling.mode == "whole":
         raise InputError("tiling 'whole' cuts nothing; use slide, tiles or blend")
@@ -122,6 +128,12 @@ def plan_tiles(segmenter: Segmenter, size_hw: Size, tiling: Tiling) -> TilePlan:
     )
     plan = TilePlan(TileGrid(rows, cols), decided)
     segmenter.check_window(plan.grid.window_hw)
+    band_bytes = plan.grid.window_hw[0] * size_hw[1] * 3
+    if band_bytes > MAX_BAND_BYTES:
+        raise InputError(
+            f"a picture of {size_hw[0]}x{size_hw[1]}: a row of tiles takes {band_bytes >> 20} MiB, more than "
+            f"{MAX_BAND_BYTES >> 20}; use lower tiles (--tile), or cut the picture into narrower ones"
+        )
     return plan
 
 
@@ -271,6 +283,9 @@ class _Merger:
             self._row = window.row
             first = self._grid.rows.windows_of(window.row)[0]
             self._logits = {place: logits for place, logits in self._logits.items() if place[0] >= first}
+            self._maps = {key: made for key, made in self._maps.items() if key[0] == 1}  # columns come again
+        if self._grid.rows.mode == "tiles":
+            self._logits.clear()  # no tile has a say beyond its own block
         self._logits[window.row, window.col] = logits_chw
 
     def block(self, window: _Window) -> tuple[Block, UInt8]:

@@ -55,6 +55,7 @@ VIDEO_SUFFIXES = frozenset(
 
 CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,ogg,asf"  # FFmpeg's names of its readers
 MAX_THREADS = 4  # each holds frames; more decode no faster than any network here takes them
+LEAST_MISSING_S, LEAST_MISSING = 1.0, 0.05  # sound, which counts too, may end a little after the pictures
 FALLBACK_RATE = Fraction(25)  # of a stream that names no rate
 MAX_RATE = 1000  # of an uneven one FFmpeg names its clock's instead
 
@@ -117,6 +118,7 @@ class VideoReader:
         self._max_pixels = max_pixels
         self._quarter_turned = False
         self._seen_pts: int | None = None
+        self._at_end = False
         self._av = load_av()
         self._reformatter = self._av.video.reformatter.VideoReformatter()
         self._open()
@@ -141,6 +143,15 @@ class VideoReader:
             first, self._first = self._first, None
             yield first
         yield from self._frames
+
+    @property
+    def ends_early_s(self) -> float | None:
+        """When its last frame was, in seconds, where the file was read to its end and says that it is much longer."""
+        if not self._at_end or self._seen_pts is None or self.duration_s is None:
+            return None
+        last_s = float(self._seen_pts * self.time_base)
+        missing_s = self.duration_s - last_s
+        return last_s if missing_s > max(LEAST_MISSING_S, LEAST_MISSING * self.duration_s) else None
 
     def close(self) -> None:
         """Close the file."""
@@ -232,6 +243,7 @@ class VideoReader:
                 continue
             yield VideoFrame(frame_hwc, index, pts, float(time_s))
             index += 1
+        self._at_end = True
 
     def _decoded_from_start(self) -> Iterator[tuple[av.VideoFrame, int]]:
         """What the decoder gives, with its time: all from the last key frame before the start of the range on.

@@ -95,8 +95,9 @@ class OpenVINOBackend:
         pool = self._pool(tuple(outputs))
         while not self.has_room():
             self._under_way[0].finish()
-        pending = pool.start(self._input, image_nhwc)
-        self._under_way.append(pending)
+        pending = pool.take(image_nhwc)
+        self._under_way.append(pending)  # first: Ctrl-C's exception must not let go of frames that are being read
+        pending.begin(self._input)
         return pending
 
     def _pool(self, outputs: tuple[str, ...]) -> RequestPool:

@@ -13,6 +13,10 @@ from isa_deploy.runtime.backends.base import Arrays, UInt8
 __all__ = ["PendingInference", "RequestPool", "reason"]
 
 
+LONGEST_WAIT_MS = (1 << 31) - 1
+"""OpenVINO takes it as a C int; 24 days."""
+
+
 class RequestPool:
     """The requests of one compiled model, made when they are needed and used again.
 
@@ -25,16 +29,9 @@ class RequestPool:
         self._outputs = outputs
         self._idle: list[Any] = []
 
-    def start(self, input_name: str, image_nhwc: UInt8) -> PendingInference:
-        """Give a batch of frames to a request that is idle.  The frames are read where they lie.
-
-        Raises :class:`EngineError` where OpenVINO refuses them.
-        """
+    def take(self, image_nhwc: UInt8) -> PendingInference:
+        """A batch of frames with a request that is idle, which :meth:`PendingInference.begin` starts."""
         request = self._idle.pop() if self._idle else self.compiled.create_infer_request()
-        try:
-            request.start_async({input_name: image_nhwc}, share_inputs=True)
-        except RuntimeError as error:
-            raise EngineError(_failure(image_nhwc, error)) from error
         return PendingInference(self, request, image_nhwc, self._outputs)
 
     def give_back(self, request: Any) -> None:
@@ -43,7 +40,7 @@ class RequestPool:
 
 
 class PendingInference:
-    """A batch of frames that OpenVINO was given."""
+    """A batch of frames for OpenVINO, which must be kept from before :meth:`begin` until :meth:`done`."""
 
     def __init__(self, pool: RequestPool, request: Any, image_nhwc: UInt8, outputs: int) -> None:
         self._pool = pool
@@ -52,6 +49,19 @@ class PendingInference:
         self._outputs = outputs
         self._arrays: Arrays = []
         self._failure: str | None = None
+
+    def begin(self, input_name: str) -> None:
+        """Give the frames to OpenVINO, which reads them where they lie.
+
+        Raises :class:`EngineError` where it refuses them.
+        """
+        try:
+            self._request.start_async({input_name: self._image_nhwc}, share_inputs=True)
+        except RuntimeError as error:
+            assert self._image_nhwc is not None
+            self._failure = _failure(self._image_nhwc, error)
+            self._request = self._image_nhwc = None
+            raise EngineError(self._failure) from error
 
     def done(self) -> bool:
         """See :class:`isa_deploy.runtime.backends.base.Pending`."""
@@ -78,15 +88,16 @@ class PendingInference:
         try:
             if timeout_s is None:
                 request.wait()
-            elif not request.wait_for(math.ceil(timeout_s * 1000)):
+            elif not request.wait_for(math.ceil(min(timeout_s * 1000, LONGEST_WAIT_MS))):
                 return False
             # copied, because the next frames overwrite the engine's own buffers
             self._arrays = [np.array(request.get_output_tensor(index).data) for index in range(self._outputs)]
         except RuntimeError as error:
             self._failure = _failure(image_nhwc, error)
-        else:
-            self._pool.give_back(request)
+        # ours no more before it is anybody else's: Ctrl-C may come between any two lines
         self._request = self._image_nhwc = None
+        if self._failure is None:
+            self._pool.give_back(request)
         return True
 
 
