@@ -77,7 +77,7 @@ def planned_once(exported: Exporter, golden: Path, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture
-def plan(planned_once: Folders, tmp_path: Path) -> Path:
+def built_plan(planned_once: Folders, tmp_path: Path) -> Path:
     """A copy of a plan for compute capability 8.9, with graph, manifest and reports beside it."""
     shutil.copytree(planned_once(), tmp_path / "planned")
     return tmp_path / "planned" / "model.plan"

@@ -28,6 +28,12 @@ SLOW = {"build_steps": 400, "build_step_s": 0.05}
 PATIENCE_S = 60
 
 
+@pytest.fixture
+def plan(built_plan: Path) -> Path:
+    """The plan of these tests; of those that run plans it is another one."""
+    return built_plan
+
+
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     until = time.monotonic() + PATIENCE_S
     while not condition():

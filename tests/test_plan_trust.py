@@ -32,6 +32,12 @@ pytest_plugins = ("standin_fixtures", "plan_fixtures")
 FRAME_HWC = np.zeros((64, 128, 3), np.uint8)
 
 
+@pytest.fixture
+def plan(built_plan: Path) -> Path:
+    """The plan of these tests; of those that run plans it is another one."""
+    return built_plan
+
+
 def refused(path: Path, gpu: Any, error: type[IsaError], *words: str, seen: int = 0, **options: Any) -> str:
     """Opening fails with this very error and these words, on one line, after TensorRT saw ``seen`` plans."""
     before = gpu.calls["deserialize_cuda_engine"]
