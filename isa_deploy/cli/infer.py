@@ -193,6 +193,15 @@ def infer(
     device: Annotated[
         str, typer.Option("--device", metavar="NAME", help="Where it runs: auto, cpu, cuda, or a GPU's number.")
     ] = "auto",
+    schedule: Annotated[
+        str,
+        typer.Option(
+            "--schedule",
+            metavar="latency|throughput",
+            help="OpenVINO: all cores on one frame, or several frames at once, which needs more memory and may be "
+            "faster on many cores.",
+        ),
+    ] = "latency",
     allow_engine_code: Annotated[
         bool,
         typer.Option(
@@ -276,7 +285,7 @@ def infer(
                     device=device,
                     precision=precision,
                     resize=resize,
-                    schedule="latency" if live else "throughput",
+                    schedule=schedule,
                     allow_engine_code=allow_engine_code,
                 )
             )
