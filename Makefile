@@ -9,15 +9,21 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11 python3.10; 
 CKPT = models/streets/isanet_r18w16_streets.pth
 DEMO = demo-out
 
+# Where the C++ runtime is built, and what is passed on to cmake
+CPP_BUILD ?= build/runtime
+CPP_FLAGS ?=
+CPP_FILES = $(shell find runtime -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.inc')
+
 # Wheels for a GPU machine without a network: benchmarks/gpu/wheels.py fills the folder
 GPU_WHEELS ?= .wheels
 
-.PHONY: demo test lint format train gpu clean help
+.PHONY: demo test cpp lint format train gpu clean help
 
 help:
 	@echo "make demo    export the demo model, run it on the demo clip, compare with torch"
 	@echo "make test    lint, type checks and all tests"
-	@echo "make lint    ruff and mypy --strict"
+	@echo "make cpp     build the C++ runtime in $(CPP_BUILD) and test it, also under sanitizers"
+	@echo "make lint    ruff, mypy --strict and clang-format"
 	@echo "make train   train the demo model again (under 45 minutes on two cores)"
 	@echo "make gpu     what only a GPU can prove, in under 8 minutes (wheels from $(GPU_WHEELS))"
 	@echo "make clean   remove the environment and what the demo made"
@@ -58,13 +64,19 @@ lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CPP_FILES)
 
-test: lint $(VENV)/genuine
+# The C++ runtime with the backends whose libraries are here, its tests, and both again under sanitizers
+cpp: $(VENV)/dev
+	@$(BIN)/python runtime/tests/build_and_test.py --into $(CPP_BUILD) $(CPP_FLAGS)
+
+test: lint cpp $(VENV)/genuine
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP_FILES)
 
 train: $(VENV)/demo
 	$(BIN)/python models/streets/train.py

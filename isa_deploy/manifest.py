@@ -49,7 +49,8 @@ SizeHW = tuple[Side, Side]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+# no zero byte: it would end a name early for whoever reads it in C
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 
 
 class _Record(BaseModel):
@@ -177,8 +178,8 @@ class EngineSpec(_Record):
     """
 
     builder: Literal["tensorrt", "tensorrt_rtx"]
-    builder_version: Annotated[str, Field(pattern=r"^\d{1,4}(\.\d{1,6}){1,4}$")]
-    compute_capability: Annotated[str, Field(pattern=r"^\d{1,2}\.\d$")] | None
+    builder_version: Annotated[str, Field(pattern=r"^[0-9]{1,4}(\.[0-9]{1,6}){1,4}$")]
+    compute_capability: Annotated[str, Field(pattern=r"^[0-9]{1,2}\.[0-9]$")] | None
     onnx_sha256: Sha256
     plan_sha256: Sha256
     hardware_compatible: bool
@@ -241,8 +242,13 @@ class Manifest(_Record):
             return cls.model_validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "manifest"
+            field = ".".join(_one_line(str(part)) for part in first["loc"]) or "manifest"
             raise ManifestError(f"{origin}: manifest field {field}: {first['msg']}; export the model again") from None
+
+
+def _one_line(key: str) -> str:
+    """A key that the file itself chose, fit for a message."""
+    return "".join(letter if letter.isprintable() else "?" for letter in key[:80])
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -1,0 +1,50 @@
+# How others find libisa: find_package(isa) in an install tree and in the build tree, and pkg-config.
+include(CMakePackageConfigHelpers)
+
+# What a program that is linked by C's compiler needs of C++ for libisa.a.
+set(ISA_CXX_RUNTIME "")
+foreach(library IN LISTS CMAKE_CXX_IMPLICIT_LINK_LIBRARIES)
+  if(library MATCHES "^(stdc\\+\\+|c\\+\\+|m)$")
+    list(APPEND ISA_CXX_RUNTIME ${library})
+  endif()
+endforeach()
+list(REMOVE_DUPLICATES ISA_CXX_RUNTIME)
+list(GET ISA_PUBLIC_LIBRARIES -1 ISA_STATIC_TARGET)
+if(NOT ISA_BUILD_STATIC AND BUILD_SHARED_LIBS)
+  set(ISA_STATIC_TARGET "")
+endif()
+
+set(config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/isa)
+configure_package_config_file(cmake/isa-config.cmake.in ${PROJECT_BINARY_DIR}/isa-config.cmake
+  INSTALL_DESTINATION ${config_dir} NO_SET_AND_CHECK_MACRO)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/isa-config-version.cmake COMPATIBILITY SameMajorVersion)
+
+install(TARGETS ${ISA_PUBLIC_LIBRARIES} EXPORT isa-targets)
+if(ISA_BACKENDS)
+  install(TARGETS ${ISA_BACKENDS} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
+install(DIRECTORY include/isa DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT isa-targets NAMESPACE isa:: DESTINATION ${config_dir})
+install(FILES ${PROJECT_BINARY_DIR}/isa-config.cmake ${PROJECT_BINARY_DIR}/isa-config-version.cmake
+  DESTINATION ${config_dir})
+export(EXPORT isa-targets NAMESPACE isa:: FILE ${PROJECT_BINARY_DIR}/isa-targets.cmake)
+
+# Paths from the file itself, so that a prefix that was moved still works.
+set(pc_dir ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig)
+foreach(path PREFIX FULL_LIBDIR FULL_INCLUDEDIR)
+  file(RELATIVE_PATH ISA_PC_${path} ${pc_dir} ${CMAKE_INSTALL_${path}})
+  string(REGEX REPLACE "/$" "" ISA_PC_${path} ${ISA_PC_${path}})
+endforeach()
+list(TRANSFORM ISA_CXX_RUNTIME PREPEND -l OUTPUT_VARIABLE private)
+list(JOIN private " " ISA_PC_PRIVATE)
+string(APPEND ISA_PC_PRIVATE " -ldl -pthread")
+if(BUILD_SHARED_LIBS)
+  set(ISA_PC_LIBS "-L\${libdir} -lisa")
+  set(ISA_PC_CFLAGS "-I\${includedir}")
+else()
+  set(ISA_PC_LIBS "-L\${libdir} -lisa ${ISA_PC_PRIVATE}")
+  set(ISA_PC_CFLAGS "-I\${includedir} -DISA_STATIC")
+  set(ISA_PC_PRIVATE "")
+endif()
+configure_file(cmake/isa.pc.in ${PROJECT_BINARY_DIR}/isa.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/isa.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
