@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from native_build import built, native_library
 
-from isa_deploy import Segmenter, Tiling
+from isa_deploy import Segmenter, Tiling, colorize, overlay
 from isa_deploy.errors import BackendUnavailableError, EngineError, InputError, ManifestError
 from isa_deploy.runtime.images import read_image
 from isa_deploy.runtime.native import NativeLibrary, NativeSegmenter
@@ -250,6 +250,79 @@ def test_a_backend_that_was_not_built_says_what_is_missing(exported: Exporter, t
 def test_a_library_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailableError, match="build it"):
         NativeLibrary(tmp_path / "libisa.so")
+
+
+def test_pixels_that_lie_anyhow_are_painted_as_in_python() -> None:
+    library = native_library()
+    rng = np.random.default_rng(4)
+    frame = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    labels = rng.integers(0, 4, (40, 60), np.uint8)
+    palette = [(10, 20, 30), (200, 0, 9), (7, 77, 177)]
+    cases = [
+        (frame[:, ::2], labels[:, ::2]),
+        (frame[::-1, ::-1], labels.reshape(60, 40).T),
+        (frame[::40, ::60], labels[::40, ::60]),  # 1 x 1, whose strides are those of the whole
+        (np.broadcast_to(frame[:1], frame.shape), np.broadcast_to(labels[:1], labels.shape)),
+    ]
+    for image, map_hw in cases:
+        _assert_same(library.overlay(image, map_hw, palette), overlay(image, map_hw, palette))
+        _assert_same(library.colorize(map_hw, palette), colorize(map_hw, palette))
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        np.frombuffer(bytes(12), np.uint8).reshape(2, 2, 3),  # bytes never change
+        np.empty((2, 2, 3), np.int8),
+        np.empty((2, 2, 4), np.uint8)[:, :, :3],
+        np.empty((2, 3, 3), np.uint8),
+        np.broadcast_to(np.empty((1, 2, 3), np.uint8), (2, 2, 3)),
+    ],
+)
+def test_memory_that_cannot_take_a_picture_is_refused(out: np.ndarray[Any, Any]) -> None:
+    library = native_library()
+    labels = np.ones((2, 2), np.uint8)
+    frame = np.zeros((2, 2, 3), np.uint8)
+    with pytest.raises(InputError, match="out of dtype"):
+        library.colorize(labels, [(1, 2, 3), (4, 5, 6)], out)
+    with pytest.raises(InputError, match="out of dtype"):
+        library.overlay(frame, labels, [(1, 2, 3), (4, 5, 6)], out=out)
+
+
+def test_frames_that_lie_anyhow_are_segmented_and_labels_go_only_where_they_may(
+    exported: Exporter, library: NativeLibrary
+) -> None:
+    picture = np.random.default_rng(5).integers(0, 256, (64, 128, 3), np.uint8)
+    with NativeSegmenter(exported("isanet_r18w16_streets"), library, backend="openvino", resize="none") as native:
+        for frame in (picture[:, ::2], np.broadcast_to(picture[:1, :64], (64, 64, 3))):
+            _assert_same(native.segment(frame), native.segment(frame.copy()))
+        part = np.zeros((80, 120), np.uint8)[3:67, 9:73]
+        assert native.segment(picture[:, :64], out=part) is part
+        _assert_same(part, native.segment(picture[:, :64]))
+        for out in (np.frombuffer(bytes(64 * 64), np.uint8).reshape(64, 64), np.empty((64, 63), np.uint8)):
+            with pytest.raises(InputError, match="out of dtype"):
+                native.segment(picture[:, :64], out=out)
+
+
+def test_a_segmenter_that_nobody_closes_is_closed_once_it_is_forgotten(
+    exported: Exporter, library: NativeLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[int] = []
+    free = library.close_segmenter
+
+    def counted(handle: Any) -> None:
+        closed.append(handle.value)
+        free(handle)
+
+    monkeypatch.setattr(library, "close_segmenter", counted)
+    native = NativeSegmenter(exported("isanet_r18w16_streets"), library)
+    native.close()
+    native.close()
+    assert len(closed) == 1
+    forgotten = NativeSegmenter(exported("isanet_r18w16_streets"), library)
+    del native, forgotten
+    assert len(closed) == 2
+    assert all(closed)
 
 
 def test_a_closed_segmenter_says_so(exported: Exporter, library: NativeLibrary) -> None:

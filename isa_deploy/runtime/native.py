@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -94,6 +95,7 @@ class _SegmentOptions(ctypes.Structure):
         ("tile_width", ctypes.c_int32),
         ("halo", ctypes.c_int32),
         ("batch", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
     )
 
 
@@ -170,7 +172,8 @@ class NativeLibrary:
         """As :func:`isa_deploy.colorize`, with the same bytes."""
         checked_labels(labels_hw)
         colours = np.ascontiguousarray(checked_palette(palette_rgb))
-        picture = np.empty((*labels_hw.shape, 3), np.uint8) if out is None else out
+        picture = _checked_out(out, (*labels_hw.shape, 3))
+        labels_hw = _rows(labels_hw)
         labels, made = _labels(labels_hw), _pixels(picture)
         self.call("isa_colorize", ctypes.byref(labels), colours.ctypes.data, len(colours), ctypes.byref(made))
         return picture
@@ -187,7 +190,8 @@ class NativeLibrary:
         checked_labels(labels_hw)
         checked_frame(frame_hwc, labels_hw)
         colours = np.ascontiguousarray(checked_palette(palette_rgb))
-        picture = np.empty((*labels_hw.shape, 3), np.uint8) if out is None else out
+        picture = _checked_out(out, (*labels_hw.shape, 3))
+        frame_hwc, labels_hw = _rows(frame_hwc), _rows(labels_hw)
         frame, labels, made = _pixels(frame_hwc), _labels(labels_hw), _pixels(picture)
         self.call(
             "isa_overlay",
@@ -243,6 +247,8 @@ class NativeSegmenter:
         )
         self._handle = ctypes.c_void_p()
         self._library.call("isa_open", os.fsencode(path), ctypes.byref(options), ctypes.byref(self._handle))
+        self._free = weakref.finalize(self, self._library.close_segmenter, self._handle)  # where nobody closes it
+        self._free.atexit = False
         info = _ModelInfo(struct_size=ctypes.sizeof(_ModelInfo))
         self._library.call("isa_info", self._handle, ctypes.byref(info))
         count = info.num_classes
@@ -258,7 +264,7 @@ class NativeSegmenter:
         ``out``: where they go, uint8 H x W.  Raises as :meth:`isa_deploy.Segmenter.segment`.
         """
         frame = check_frame(frame_hwc)
-        labels_hw = np.empty(frame.shape[:2], np.uint8) if out is None else out
+        labels_hw = _checked_out(out, frame.shape[:2])
         self._segment([frame], [labels_hw], tiling)
         return labels_hw
 
@@ -272,7 +278,7 @@ class NativeSegmenter:
     def _segment(self, frames: Sequence[UInt8], answers: Sequence[UInt8], tiling: Tiling | None) -> None:
         if not self._handle:
             raise EngineError("this NativeSegmenter is closed; open another")
-        rows = [frame if frame.strides[1:] == (3, 1) else np.ascontiguousarray(frame) for frame in frames]
+        rows = [_rows(frame) for frame in frames]
         given = [_pixels(frame, order=0) for frame in rows]
         wanted = [_labels(labels_hw) for labels_hw in answers]
         cut = tiling or Tiling("whole")
@@ -291,8 +297,8 @@ class NativeSegmenter:
 
     def close(self) -> None:
         """Give the engine's memory back.  Closing twice is harmless."""
-        handle, self._handle = self._handle, ctypes.c_void_p()
-        self._library.close_segmenter(handle)
+        self._handle = ctypes.c_void_p()
+        self._free()
 
     def __enter__(self) -> NativeSegmenter:
         return self
@@ -303,22 +309,33 @@ class NativeSegmenter:
         self.close()
 
 
-def _pixels(picture_hwc: UInt8, order: int = BGR) -> _Pixels:
-    """A picture's rows where they lie; those whose pixels are apart cannot be described.
+def _side_by_side(array: UInt8) -> bool:
+    """Whether the pixels of each row lie side by side and no rows overlap, as isa.h describes pictures."""
+    pixel = (3, 1) if array.ndim == 3 else (1,)
+    return array.strides[1:] == pixel and abs(array.strides[0]) >= pixel[0] * array.shape[1]
 
-    Raises :class:`InputError` for such a one.
-    """
-    if picture_hwc.strides[1:] != (3, 1):
-        raise InputError(f"a picture with strides {picture_hwc.strides}: the pixels of a row must lie side by side")
+
+def _rows(array: UInt8) -> UInt8:
+    """Pixels to read: the array itself where isa.h can describe it, else a copy."""
+    return array if _side_by_side(array) else array.copy()
+
+
+def _checked_out(out: UInt8 | None, shape: tuple[int, ...]) -> UInt8:
+    """Memory to write: ``out``, or new where there is none.  Raises :class:`InputError` where ``out`` does not fit."""
+    if out is None:
+        return np.empty(shape, np.uint8)
+    if out.dtype != np.uint8 or out.shape != shape or not out.flags.writeable or not _side_by_side(out):
+        raise InputError(
+            f"out of dtype {out.dtype} and shape {out.shape}: pass a writeable uint8 array of shape {shape}, the "
+            "pixels of a row side by side"
+        )
+    return out
+
+
+def _pixels(picture_hwc: UInt8, order: int = BGR) -> _Pixels:
     height, width = picture_hwc.shape[:2]
     return _Pixels(picture_hwc.ctypes.data, picture_hwc.strides[0], height, width, order)
 
 
 def _labels(labels_hw: UInt8) -> _Labels:
-    """A label map's rows where they lie, as :func:`_pixels`."""
-    if labels_hw.dtype != np.uint8 or labels_hw.ndim != 2 or labels_hw.strides[1] != 1:
-        raise InputError(
-            f"labels of dtype {labels_hw.dtype} and strides {labels_hw.strides}: pass uint8 H x W, the pixels of a row "
-            "side by side"
-        )
     return _Labels(labels_hw.ctypes.data, labels_hw.strides[0], *labels_hw.shape)

@@ -90,7 +90,8 @@ private:
 };
 
 /// A caller's struct in this version's layout: what an older program lacks has its default, and what a newer one has
-/// more must be zero, because it could not be obeyed.
+/// more must be zero, because it could not be obeyed.  A new field must lie beyond the sizeof of the version before,
+/// not in the padding at its end, which an older program never wrote.
 template <typename Struct> Struct read_struct(const Struct *given, const Struct &defaults, const char *name) {
     if (given == nullptr)
         return defaults;
@@ -182,6 +183,8 @@ void segment(isa_segmenter *segmenter, const isa_frame *frames, std::size_t coun
     Use use(segmenter);
     const isa_segment_options options =
         read_struct(given, isa_segment_options ISA_SEGMENT_OPTIONS_INIT, "isa_segment_options");
+    if (options.reserved != 0)
+        fail_input("isa_segment_options.reserved is ", options.reserved, ": it must be 0");
     if (count > INT32_MAX / 2)
         fail_input("a batch of ", count, " frames; give at most ", INT32_MAX / 2);
     if (count != 0 && (frames == nullptr || labels == nullptr))
@@ -304,6 +307,8 @@ isa_status isa_segment_device(isa_segmenter *segmenter, const isa_device_frames 
         if (frames == nullptr)
             fail_input("the frames are null");
         const isa_device_frames read = read_struct(frames, isa_device_frames{}, "isa_device_frames");
+        if (read.reserved != 0)
+            fail_input("isa_device_frames.reserved is ", read.reserved, ": it must be 0");
         check_sides("frame", read.height, read.width);
         if (read.count < 1)
             fail_input("a batch of ", read.count, " frames: it must be 1 or more");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <exception>
+#include <locale>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -27,6 +28,7 @@ private:
 /// Its arguments, one after the other, as one text.
 template <typename... Part> std::string text(const Part &...part) {
     std::ostringstream out;
+    out.imbue(std::locale::classic()); // the program's own may write 2048 as 2.048
     (out << ... << part);
     return out.str();
 }

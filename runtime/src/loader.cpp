@@ -2,11 +2,16 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <vector>
 
 #include <dlfcn.h>
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 #include "error.hpp"
 #include "file.hpp"
@@ -20,9 +25,28 @@ std::string own_folder() {
     Dl_info info{};
     if (dladdr(reinterpret_cast<const void *>(&load_backend), &info) == 0 || info.dli_fname == nullptr)
         return {};
-    const std::string path = info.dli_fname;
+    std::string path = info.dli_fname;
+#if defined(__linux__)
+    // dladdr names the program by what it was called with, which need not be where it lies
+    Dl_info program{};
+    if (dladdr(reinterpret_cast<const void *>(getauxval(AT_PHDR)), &program) != 0 &&
+        program.dli_fbase == info.dli_fbase) {
+        std::error_code error;
+        path = std::filesystem::read_symlink("/proc/self/exe", error).string();
+    }
+#endif
     const std::size_t slash = path.rfind('/');
-    return slash == std::string::npos ? std::string(".") : path.substr(0, slash);
+    // never the folder where the program stands: somebody else may have put a library there
+    return slash == std::string::npos ? std::string() : path.substr(0, slash);
+}
+
+/// An environment variable; null in a program that runs with more rights than its user, who would choose its code.
+const char *environment(const char *name) {
+#if defined(__linux__)
+    return secure_getenv(name);
+#else
+    return std::getenv(name);
+#endif
 }
 
 bool is_name(const std::string &name) {
@@ -80,10 +104,10 @@ const isa_backend_api &load(const std::string &name, const std::string &folder) 
 const isa_backend_api &load_backend(const std::string &name, const std::string &folder) {
     if (!is_name(name))
         fail_input("backend '", name.substr(0, 40), "' is none of: auto, tensorrt, openvino, onnxruntime");
-    const char *const environment = std::getenv("ISA_BACKEND_DIR");
-    const std::string from = !folder.empty()                                    ? folder
-                             : environment != nullptr && environment[0] != '\0' ? std::string(environment)
-                                                                                : own_folder();
+    const char *const named = environment("ISA_BACKEND_DIR");
+    const std::string from = !folder.empty()                        ? folder
+                             : named != nullptr && named[0] != '\0' ? std::string(named)
+                                                                    : own_folder();
     static std::mutex mutex;
     static std::map<std::string, const isa_backend_api *> loaded;
     const std::lock_guard<std::mutex> lock(mutex);

@@ -32,8 +32,12 @@ void set_log(isa_log_function function, std::int32_t level, void *user) {
 void log(std::int32_t level, const char *message) {
     Sink &to = sink();
     const std::lock_guard<std::mutex> lock(to.mutex);
-    if (to.function != nullptr && level <= to.level)
+    if (to.function == nullptr || level > to.level)
+        return;
+    try {
         to.function(level, message, to.user);
+    } catch (...) { // NOLINT: it is the program's, and an engine in C is between here and there
+    }
 }
 
 } // namespace isa_core

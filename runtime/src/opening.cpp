@@ -159,19 +159,42 @@ Opened open_engine(const isa_backend_api &api, const std::string &path, const vo
     return opened;
 }
 
-Opened open_plan(const std::string &path, const void *data, std::size_t size, Manifest manifest,
-                 const OpenOptions &options) {
+/// Refuses what no plan can do, before anything of it is read.
+void check_plan_options(const std::string &path, const OpenOptions &options) {
+    const std::string graph = path == kMemory ? std::string("a model.onnx") : with_suffix(name_of(path), ".onnx");
     if (options.backend == "openvino" || options.backend == "onnxruntime")
-        fail_input(path, ": backend ", options.backend, " cannot run a plan; give the graph (.onnx)");
+        fail_input(path, ": backend ", options.backend, " cannot run a plan; give the graph, ", graph);
     if (options.device == "cpu")
-        fail_input(path, ": a plan runs on a GPU, not on device cpu; give the graph (.onnx)");
+        fail_input(path, ": a plan runs on a GPU, not on device cpu; give the graph, ", graph);
+}
+
+void check_plan_precision(const std::string &path, const Manifest &manifest, const OpenOptions &options) {
     if (options.precision != "auto" && options.precision != manifest.precision)
         fail_input(path, ": a plan computes in its own type, ", manifest.precision, ", not in ", options.precision,
                    "; export it in that one");
-    if (manifest.engine && sha256(data, size) != manifest.engine->plan_sha256)
-        fail_engine(path,
-                    ": is not the plan that its manifest describes (truncated, or of another build), its SHA-256 ",
-                    "differs; copy both again, or build it again: ", plan_command(path));
+}
+
+/// Refuses a plan that is not its manifest's, or not of the graph beside it.
+void check_plan_bytes(const std::string &path, const void *data, std::size_t size, const Manifest &manifest) {
+    if (!manifest.engine)
+        return; // built by another tool from our graph: only TensorRT can tell
+    const bool in_memory = path == kMemory;
+    if (sha256(data, size) != manifest.engine->plan_sha256)
+        fail_engine(path, ": is not the plan that ",
+                    in_memory ? std::string("its manifest") : with_suffix(name_of(path), ".json"),
+                    " describes (truncated, or of another build), its SHA-256 differs; copy both again, or build it "
+                    "again: ",
+                    plan_command(path));
+    const std::string graph = with_suffix(path, ".onnx");
+    if (!in_memory && path_kind(graph) == PathKind::file && file_sha256(graph) != manifest.engine->onnx_sha256)
+        throw Error(ISA_ERROR_ENGINE_INCOMPATIBLE,
+                    text(path, ": was built from another graph than ", name_of(graph),
+                         " beside it, which has changed since; build it again: ", plan_command(path)));
+}
+
+/// Opens a plan that was checked.
+Opened open_plan(const std::string &path, const void *data, std::size_t size, Manifest manifest,
+                 const OpenOptions &options) {
     const std::string device = options.device == "auto" ? "cuda" : options.device;
     const isa_backend_api &api =
         load_backend(options.backend == "auto" ? "tensorrt" : options.backend, options.backend_dir);
@@ -195,12 +218,16 @@ const isa_backend_api &graph_backend(const OpenOptions &options) {
     throw Error(ISA_ERROR_BACKEND_UNAVAILABLE, text("no backend can run this graph here: ", missing));
 }
 
+/// Refuses what no graph can do, before anything of it is read.
+void check_graph_options(const std::string &path, const OpenOptions &options) {
+    if (options.backend == "tensorrt")
+        fail_input(path, ": TensorRT runs plans; build one with ",
+                   path == kMemory ? std::string("isa-export GRAPH --plan") : plan_command(path));
+}
+
 /// `data` null: the backend reads the path.
 Opened open_graph(const std::string &path, const void *data, std::size_t size, Manifest manifest,
                   const OpenOptions &options) {
-    if (options.backend == "tensorrt")
-        fail_input(path, ": TensorRT runs plans; build one with ",
-                   data == nullptr ? plan_command(path) : std::string("isa-export GRAPH --plan"));
     const isa_backend_api &api = graph_backend(options);
     const std::string name = api.name;
     if (name == "onnxruntime" && options.precision != "auto" && options.precision != manifest.precision)
@@ -216,15 +243,14 @@ Opened open_path(const std::string &path, const OpenOptions &options) {
     check_options(options);
     const std::string engine = find_engine(path, options);
     if (is_plan(engine)) {
+        check_plan_options(engine, options);
         Manifest manifest = plan_manifest(engine);
+        check_plan_precision(engine, manifest, options);
         const std::vector<std::uint8_t> bytes = read_plan_bytes(engine);
-        const std::string graph = with_suffix(engine, ".onnx");
-        if (manifest.engine && path_kind(graph) == PathKind::file && file_sha256(graph) != manifest.engine->onnx_sha256)
-            throw Error(ISA_ERROR_ENGINE_INCOMPATIBLE,
-                        text(engine, ": was built from another graph than ", name_of(graph),
-                             " beside it, which has changed since; build it again: ", plan_command(engine)));
+        check_plan_bytes(engine, bytes.data(), bytes.size(), manifest);
         return open_plan(engine, bytes.data(), bytes.size(), std::move(manifest), options);
     }
+    check_graph_options(engine, options);
     Manifest manifest = read_onnx_manifest(engine);
     const std::string beside = folder_of(engine) + "/" + kManifestFile;
     // opened by its folder, the graph and the manifest beside it must tell the same
@@ -236,9 +262,15 @@ Opened open_path(const std::string &path, const OpenOptions &options) {
 Opened open_bytes(const void *data, std::size_t size, const char *manifest_json, std::size_t manifest_size,
                   const OpenOptions &options) {
     check_options(options);
-    if (manifest_json == nullptr)
+    if (manifest_json == nullptr) {
+        check_graph_options(kMemory, options);
         return open_graph(kMemory, data, size, parse_onnx_manifest(data, size, kMemory), options);
-    return open_plan(kMemory, data, size, parse_manifest({manifest_json, manifest_size}, kMemory), options);
+    }
+    check_plan_options(kMemory, options);
+    Manifest manifest = parse_manifest({manifest_json, manifest_size}, kMemory);
+    check_plan_precision(kMemory, manifest, options);
+    check_plan_bytes(kMemory, data, size, manifest);
+    return open_plan(kMemory, data, size, std::move(manifest), options);
 }
 
 } // namespace isa_core

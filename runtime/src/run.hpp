@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <exception>
 
 #include "error.hpp"
 #include "segmenter.hpp"
@@ -72,7 +73,7 @@ void Segmenter::run(int images, int group, Size size, std::uint32_t want, Fill f
         while (ended < begun) {
             try {
                 engine_->wait(static_cast<int>(ended++ % slots));
-            } catch (const Error &) { // NOLINT: the first failure is the one to tell
+            } catch (const std::exception &) { // NOLINT: the first failure is the one to tell
             }
         }
         throw;

@@ -1,6 +1,7 @@
 #include "segmenter.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "error.hpp"
@@ -12,6 +13,11 @@ namespace {
 
 /// Sizes whose maps and buffers are kept: a video has one, a folder of photographs a few.
 constexpr std::size_t kPathsKept = 4;
+
+constexpr double kGiB = 1 << 30;
+
+/// Of the windows' logits of one frame.  A manifest may ask for any overlap; 8192 x 8192 in crops of 769 is 2 GiB.
+constexpr double kMaxGridBytes = 8 * kGiB;
 
 void copy_labels(const std::uint8_t *from_hw, Size size, const isa_labels &to) {
     const auto width = static_cast<std::size_t>(size.width);
@@ -51,9 +57,14 @@ Segmenter::Path &Segmenter::path_for(Size frame) {
         path.assembler = std::make_unique<Assembler>(maps.rows, maps.cols, classes);
         path.windows = geometry_.windows(path.shown);
         if (manifest_->cuts_windows()) {
-            if (path.windows.rows.size() * path.windows.cols.size() > 1)
-                path.grid_chw.resize(static_cast<std::size_t>(classes) * static_cast<std::size_t>(maps.rows.inputs) *
-                                     static_cast<std::size_t>(maps.cols.inputs));
+            if (path.windows.rows.size() * path.windows.cols.size() > 1) {
+                const double floats = static_cast<double>(classes) * maps.rows.inputs * maps.cols.inputs;
+                if (floats * sizeof(float) > kMaxGridBytes)
+                    fail_input("a frame of ", frame.height, "x", frame.width, " in ", path.windows.rows.size(), "x",
+                               path.windows.cols.size(), " windows needs ", std::llround(floats * sizeof(float) / kGiB),
+                               " GiB for their logits; use a smaller frame, or a tiling");
+                path.grid_chw.resize(static_cast<std::size_t>(floats));
+            }
             if (path.resizer)
                 path.resized.resize(3 * static_cast<std::size_t>(path.shown.height) *
                                     static_cast<std::size_t>(path.shown.width));

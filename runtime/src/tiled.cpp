@@ -1,9 +1,8 @@
 // Frames in windows of the caller's choice: isa_deploy/runtime/tiled.py in C++, for frames that are in memory.
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
-#include <map>
-#include <memory>
-#include <utility>
+#include <new>
 #include <vector>
 
 #include "error.hpp"
@@ -85,8 +84,12 @@ TilePlan plan_tiles(const Manifest &manifest, Engine &engine, Size picture, cons
     check_tile(tile, halo);
     int batch = options.batch != 0 ? options.batch : manifest.input.batch.value_or(engine.largest_batch(tile));
     batch = batch > 0 ? batch : kDeviceBatch;
-    return {cut_axis(picture.height, tile.height, overlap.height, mode),
-            cut_axis(picture.width, tile.width, overlap.width, mode), batch};
+    TilePlan plan{cut_axis(picture.height, tile.height, overlap.height, mode),
+                  cut_axis(picture.width, tile.width, overlap.width, mode), batch};
+    const std::size_t down = plan.rows.windows.size(), across = plan.cols.windows.size();
+    if (down > INT32_MAX / across)
+        fail_input(down, "x", across, " windows are too many; use larger tiles or a smaller halo");
+    return plan;
 }
 
 /// The logits of the windows that a block may still need: those of the rows of windows that overlap the block's.
@@ -100,7 +103,10 @@ public:
         kept_rows_ = deepest;
         count_ = static_cast<std::size_t>(classes) * static_cast<std::size_t>(cells.height) *
                  static_cast<std::size_t>(cells.width);
-        logits_.resize(static_cast<std::size_t>(kept_rows_) * static_cast<std::size_t>(across_) * count_);
+        const std::size_t windows = static_cast<std::size_t>(kept_rows_) * static_cast<std::size_t>(across_);
+        if (windows > logits_.max_size() / count_)
+            throw std::bad_alloc();
+        logits_.resize(windows * count_);
     }
 
     void keep(int row, int col, const float *logits_chw) {

@@ -22,6 +22,9 @@ from pathlib import Path
 RUNTIME = Path(__file__).resolve().parents[1]
 BUILDS = {"plain": "", "asan": "address,undefined", "tsan": "thread"}
 
+THREADED = ("test_api", "test_tensorrt", "test_engine_backends")
+"""What is built for ThreadSanitizer: the programs that have threads."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,7 +40,7 @@ def main() -> int:
     for name in [arguments.only] if arguments.only else BUILDS:
         start = time.monotonic()
         folder = arguments.into if name == "plain" else arguments.into.with_name(f"{arguments.into.name}-{name}")
-        failed = build(folder, BUILDS[name], settings) or test(folder)
+        failed = build(folder, BUILDS[name], settings) or test(folder, BUILDS[name])
         if failed:
             print(f"make cpp: {failed} in {folder} failed")
             return 1
@@ -67,14 +70,17 @@ def build(folder: Path, sanitizers: str, settings: list[str]) -> str:
     generator = ["-G", "Ninja"] if shutil.which("ninja") and not (folder / "Makefile").exists() else []
     configure = ["cmake", "-S", str(RUNTIME), "-B", str(folder), *generator, "-DISA_WERROR=ON", *settings]
     if sanitizers:
-        # -O1: half of the time to compile, and the sanitizers' reports name lines that exist
         configure += [f"-DISA_SANITIZE={sanitizers}", "-DISA_BUILD_STATIC=OFF", "-DCMAKE_BUILD_TYPE=None"]
-        configure += ["-DCMAKE_CXX_FLAGS=-O1", "-DCMAKE_C_FLAGS=-O1"]
+        configure += ["-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=16"]  # headers are read once: quicker
     if subprocess.run(configure, stdout=subprocess.DEVNULL, check=False).returncode:
         return "cmake"
     jobs = str(os.cpu_count() or 1)
+    targets = ["--target", *THREADED] if sanitizers == "thread" else []
     done = subprocess.run(
-        ["cmake", "--build", str(folder), "-j", jobs], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        ["cmake", "--build", str(folder), "-j", jobs, *targets],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
     if done.returncode:
         sys.stdout.write(done.stdout.decode("utf-8", "replace")[-20_000:])
@@ -82,10 +88,11 @@ def build(folder: Path, sanitizers: str, settings: list[str]) -> str:
     return ""
 
 
-def test(folder: Path) -> str:
+def test(folder: Path, sanitizers: str) -> str:
     """Run the tests; what failed, or nothing."""
     jobs = str(os.cpu_count() or 1)
     command = ["ctest", "--test-dir", str(folder), "--output-on-failure", "-j", jobs]
+    command += ["-R", "test_api|test_tensorrt|test_backend"] if sanitizers == "thread" else []
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     report = done.stdout.decode("utf-8", "replace")
     if done.returncode:

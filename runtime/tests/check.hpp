@@ -44,11 +44,12 @@ template <typename A, typename B> void equal(const char *file, int line, const c
     }
 }
 
-/// Runs all tests, or those whose name contains argv[1]; the exit status.
+/// Runs all tests, or those whose name contains argv[1], or with "-WORDS" those whose name does not; the exit status.
 inline int run(int argc, char **argv) {
     int ran = 0;
     for (const Test &test : tests()) {
-        if (argc > 1 && std::strstr(test.name, argv[1]) == nullptr)
+        const bool others = argc > 1 && argv[1][0] == '-';
+        if (argc > 1 && (std::strstr(test.name, argv[1] + (others ? 1 : 0)) != nullptr) == others)
             continue;
         const int before = failures();
         try {

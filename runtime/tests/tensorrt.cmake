@@ -26,6 +26,10 @@ target_compile_options(test_tensorrt PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-misma
 target_link_libraries(test_tensorrt PRIVATE isa_build_options isa_standin_nvinfer isa_standin_cudart Threads::Threads
   ${CMAKE_DL_LIBS})
 add_dependencies(test_tensorrt isa_tensorrt_standin)
-add_test(NAME test_tensorrt COMMAND test_tensorrt)
+# hundreds of runs in one thread, each with another call that fails, have no races to show
+if(ISA_SANITIZE STREQUAL "thread")
+  set(chosen "-whichever call")
+endif()
+add_test(NAME test_tensorrt COMMAND test_tensorrt ${chosen})
 set_tests_properties(test_tensorrt PROPERTIES TIMEOUT 120
   ENVIRONMENT ISA_TEST_BACKEND=$<TARGET_FILE:isa_tensorrt_standin>)

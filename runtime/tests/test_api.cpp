@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <locale>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -397,6 +399,7 @@ TEST("null pointers, wrong struct sizes and impossible frames are input errors")
     for (const std::size_t size : {std::size_t{0}, sizeof options - 1, std::size_t{5000}, ~std::size_t{0}})
         tiled([&](isa_segment_options &o) { o.struct_size = size; }, "struct_size is ");
     tiled([](isa_segment_options &o) { o.tiling = 4; }, "tiling 4 is none of");
+    tiled([](isa_segment_options &o) { o.reserved = 7; }, "reserved is 7");
     tiled([](isa_segment_options &o) { o.tiling = -1; }, "tiling -1 is none of");
     tiled(
         [](isa_segment_options &o) {
@@ -435,6 +438,18 @@ TEST("null pointers, wrong struct sizes and impossible frames are input errors")
             o.batch = -1;
         },
         "a batch of -1");
+    // more windows than an int counts; it is refused before a pixel is read
+    frame.height = frame.width = labels.height = labels.width = 100000;
+    frame.row_stride = 3 * (labels.row_stride = 100000);
+    tiled(
+        [](isa_segment_options &o) {
+            o.tiling = 2;
+            o.tile_height = o.tile_width = 2;
+            o.halo = 0;
+        },
+        "50000x50000 windows are too many");
+    frame = {bytes.data(), 30, 10, 10, ISA_ORDER_BGR};
+    labels = {bytes.data(), 10, 10, 10};
 
     struct {
         isa_segment_options known = ISA_SEGMENT_OPTIONS_INIT;
@@ -462,11 +477,32 @@ TEST("null pointers, wrong struct sizes and impossible frames are input errors")
     picture.width = 9;
     CHECK_STATUS(isa_colorize(&labels, palette, 2, &picture), ISA_ERROR_INPUT, "must be of one size");
 
-    isa_device_frames device{sizeof(isa_device_frames), bytes.data(), 30, 1, 10, 10};
+    isa_device_frames device{sizeof(isa_device_frames), bytes.data(), 30, 1, 10, 10, 0};
     CHECK_STATUS(isa_segment_device(segmenter.c(), &device, bytes.data(), nullptr), ISA_ERROR_INPUT, "host's memory");
     device.struct_size = 8;
     CHECK_STATUS(isa_segment_device(segmenter.c(), &device, bytes.data(), nullptr), ISA_ERROR_INPUT,
                  "struct_size is 8");
+}
+
+TEST("windows whose logits would fill the memory are refused before they are made room for") {
+    fake::Model model;
+    model.classes = 256;
+    model.setup = "fast=0";
+    model.inference = R"({"mode": "slide", "crop_hw": [64, 64], "stride_hw": [1, 1], "align_corners": false, )"
+                      R"("windows_in_graph": false})";
+    isa::Segmenter segmenter = open(model);
+    const auto frame = noise(512, 512);
+    CHECK_THROWS(segmenter.segment({frame.data(), 512, 512}), ISA_ERROR_INPUT, "GiB for their logits");
+}
+
+TEST("constant labels can be read and painted") {
+    const isa::Labels labels(4, 5);
+    CHECK_EQUAL(static_cast<int>(labels.at(3, 4)), 0);
+    CHECK_THROWS(labels.at(0, 5), ISA_ERROR_INPUT, "not in the labels");
+    CHECK_THROWS(labels.at(-1, 0), ISA_ERROR_INPUT, "not in the labels");
+    std::vector<std::uint8_t> picture(60, 9);
+    isa::colorize(labels, std::vector<std::uint8_t>{1, 2, 3}, isa::Picture(picture.data(), 4, 5));
+    CHECK_EQUAL(static_cast<int>(picture[59]), 1);
 }
 
 TEST("options that make no sense are refused with what there is") {
@@ -533,14 +569,20 @@ TEST("a truncated graph is refused at every length") {
     }
 }
 
-TEST("a plan is held against its manifest before any library sees it") {
-    fake::Model model;
-    std::string manifest = model.manifest();
+namespace {
+/// A manifest of a plan that no bytes here are.
+std::string plan_manifest() {
+    std::string manifest = fake::Model().manifest();
     const std::string engine =
         R"("engine": {"builder": "tensorrt", "builder_version": "10.16.1", "compute_capability": "8.9", "onnx_sha256": ")" +
         std::string(64, 'b') + R"(", "plan_sha256": ")" + std::string(64, 'c') +
         R"(", "hardware_compatible": false, "version_compatible": false, "profiles": [], "layer_precisions": {}})";
-    manifest.replace(manifest.find(R"("engine": null)"), 14, engine);
+    return manifest.replace(manifest.find(R"("engine": null)"), 14, engine);
+}
+} // namespace
+
+TEST("a plan is held against its manifest before any library sees it") {
+    const std::string manifest = plan_manifest();
     CHECK_THROWS(isa::Segmenter::open_memory("plan", 4, manifest), ISA_ERROR_ENGINE, "its SHA-256 differs");
     isa::Options options;
     options.backend = "openvino";
@@ -548,6 +590,27 @@ TEST("a plan is held against its manifest before any library sees it") {
     options = {};
     options.device = "cpu";
     CHECK_THROWS(isa::Segmenter::open_memory("plan", 4, manifest, options), ISA_ERROR_INPUT, "runs on a GPU");
+}
+
+TEST("a plan or a graph that the wish cannot take is refused before its files are read, as in Python") {
+    Folder folder;
+    const std::string plan = folder.write("alone.plan", "plan"), graph = folder.write("bare.onnx", "no graph");
+    isa::Options options;
+    options.device = "cpu";
+    CHECK_THROWS(isa::Segmenter(plan, options), ISA_ERROR_INPUT, "not on device cpu; give the graph, alone.onnx");
+    options = {};
+    options.backend = "openvino";
+    CHECK_THROWS(isa::Segmenter(plan, options), ISA_ERROR_INPUT, "cannot run a plan; give the graph, alone.onnx");
+    options.backend = "tensorrt";
+    CHECK_THROWS(isa::Segmenter(graph, options), ISA_ERROR_INPUT, "TensorRT runs plans; build one with isa-export");
+}
+
+TEST("a plan of other bytes is told before a graph that has changed") {
+    Folder folder;
+    const std::string plan = folder.write("model.plan", "plan");
+    folder.write("model.onnx", "another graph");
+    folder.write("model.json", plan_manifest());
+    CHECK_THROWS(isa::Segmenter(plan), ISA_ERROR_ENGINE, "is not the plan that model.json describes");
 }
 
 TEST("the log tells what engines tell, to who asked, up to a level") {
@@ -564,6 +627,34 @@ TEST("the log tells what engines tell, to who asked, up to a level") {
     CHECK_EQUAL(heard.size(), std::size_t{1});
 }
 
+TEST("what a log function throws goes no further") {
+    isa_set_log([](std::int32_t, const char *, void *) { throw std::runtime_error("the log is full"); }, ISA_LOG_INFO,
+                nullptr);
+    fake::Model model;
+    const std::string bytes = model.bytes(), folder = fake_options().backend_dir;
+    isa_open_options options = ISA_OPEN_OPTIONS_INIT;
+    options.backend = "fake";
+    options.backend_dir = folder.c_str();
+    isa_segmenter *segmenter = nullptr;
+    CHECK_EQUAL(isa_open_memory(bytes.data(), bytes.size(), nullptr, 0, &options, &segmenter), ISA_OK);
+    isa_set_log(nullptr, 0, nullptr);
+    isa_close(segmenter);
+}
+
+TEST("numbers in messages are plain in every locale of the program") {
+    struct Grouped : std::numpunct<char> {
+        char do_thousands_sep() const override { return '.'; }
+        std::string do_grouping() const override { return "\3"; }
+    };
+    isa::Segmenter segmenter = open({});
+    const std::locale before = std::locale::global(std::locale(std::locale::classic(), new Grouped));
+    std::uint8_t pixel[3] = {};
+    const isa_frame frame{pixel, 3, 4096, 2048, ISA_ORDER_BGR};
+    isa_labels labels{pixel, 2048, 4096, 2048};
+    CHECK_STATUS(isa_segment(segmenter.c(), &frame, nullptr, &labels), ISA_ERROR_INPUT, "2048 pixels (6144 bytes)");
+    std::locale::global(before);
+}
+
 TEST("a segmenter moves, and what it was is empty") {
     isa::Segmenter first = open({});
     isa::Segmenter second = std::move(first);
@@ -571,6 +662,12 @@ TEST("a segmenter moves, and what it was is empty") {
     const auto frame = noise(8, 8);
     CHECK_THROWS(first.segment({frame.data(), 8, 8}), ISA_ERROR_INPUT, "segmenter is null");
     CHECK_EQUAL(wrong_labels(frame, second.segment({frame.data(), 8, 8}).data(), 5), 0);
+    isa::Segmenter third = open({});
+    third = std::move(second);
+    CHECK(second.c() == nullptr); // NOLINT: its engine's memory would stay as long as it does
+    isa::Segmenter &same = third;
+    third = std::move(same);
+    CHECK_EQUAL(wrong_labels(frame, third.segment({frame.data(), 8, 8}).data(), 5), 0);
 }
 
 namespace {
@@ -582,6 +679,12 @@ struct Mat {
     int depth() const { return 0; }
     int channels() const { return type; }
 };
+
+/// Of a cv::cuda::GpuMat, whose data is no address of the host's.
+struct GpuMat : Mat {
+    void *cudaPtr() const { return data; }
+};
+static_assert(std::is_convertible_v<Mat, isa::Image> && !std::is_convertible_v<GpuMat, isa::Image>);
 } // namespace
 
 TEST("what looks like a cv::Mat is an image, a picture or a label map") {
@@ -595,6 +698,9 @@ TEST("what looks like a cv::Mat is an image, a picture or a label map") {
     CHECK_THROWS(segmenter.segment(labels), ISA_ERROR_INPUT, "CV_8UC3");
     Mat picture = frame;
     isa::overlay(frame, labels, segmenter.info(), picture);
+    Mat unread{0, 0, 1, nullptr, 0}; // what cv::imread gives for a file that is not there
+    CHECK_THROWS(segmenter.segment(unread), ISA_ERROR_INPUT, "an empty matrix");
+    CHECK_THROWS(segmenter.segment(frame, unread), ISA_ERROR_INPUT, "an empty matrix");
 }
 
 TEST("statuses have Python's names and the version is the header's") {

@@ -3,6 +3,7 @@
 // The graph is small enough to be known by heart.  Its logits are a pixel's three bytes, one pixel in from every side
 // of the frame (a 3 x 3 convolution without padding that sees the middle alone), its labels their argmax.
 #include <dlfcn.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -717,6 +718,62 @@ TEST("other outputs than the cached ones come from the graph, if it is still the
     folder.write("model.onnx", content);
     check_frame(opened.engine.get(), 0, {1, 9, 9}, 1, kLabels);
     CHECK_EQUAL(warnings(), 0U);
+}
+
+TEST("an engine's description stays where it is when other outputs are wanted") {
+    if (!is_openvino())
+        return;
+    const Folder folder;
+    Graph graph;
+    graph.logits = "scores_of_every_class"; // too long to lie within a string itself
+    const std::string cache = folder.path + "/cache", path = folder.write("model.onnx", onnx(graph));
+    Request request(path.c_str());
+    request.cache_dir = cache.c_str();
+    request.logits = graph.logits.c_str();
+    check_frame(open_well(request).engine.get(), 0, {1, 9, 9}, 1, kLogits);
+    for (int round = 0; round < 2; ++round) { // other outputs of the graph, then of the cache
+        const Opened opened = open_well(request);
+        const char *const name = opened.info.tensors[opened.info.tensor_count - 1].name;
+        CHECK_EQUAL(std::string(name), graph.logits);
+        check_frame(opened.engine.get(), 0, {1, 9, 9}, 1, kLabels);
+        CHECK_EQUAL(std::string(name), graph.logits);
+        CHECK_EQUAL(files_of(cache).size(), 2U);
+    }
+}
+
+TEST("a cache file of a size that memory has not is compiled and written again") {
+    if (!is_openvino())
+        return;
+    const std::uint64_t hole = std::uint64_t{1} << 42; // bytes that no disk has to hold
+    void *const promised = mmap(nullptr, hole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (promised != MAP_FAILED) { // this system promises memory that it has not
+        munmap(promised, hole);
+        return;
+    }
+    // a sanitizer's operator new ends the program where it should throw
+    if (dlsym(RTLD_DEFAULT, "__asan_init") != nullptr || dlsym(RTLD_DEFAULT, "__tsan_init") != nullptr)
+        return;
+    const Folder folder;
+    const std::string cache = folder.path + "/cache", path = folder.write("model.onnx", onnx());
+    Request request(path.c_str());
+    request.cache_dir = cache.c_str();
+    check_frame(open_well(request).engine.get(), 0, {1, 9, 9}, 1, kLogits);
+    const std::string file = files_of(cache).at(0);
+    const auto size = static_cast<std::uint64_t>(std::filesystem::file_size(file)) + hole;
+    std::uint64_t blob = 0;
+    std::fstream out(file, std::ios::binary | std::ios::in | std::ios::out);
+    out.seekg(32); // Header::blob_size
+    out.read(reinterpret_cast<char *>(&blob), sizeof blob);
+    blob += hole;
+    out.seekp(32);
+    out.write(reinterpret_cast<const char *>(&blob), sizeof blob);
+    out.close();
+    std::filesystem::resize_file(file, size);
+    check_frame(open_well(request).engine.get(), 0, {1, 9, 9}, 1, kLogits);
+    CHECK_EQUAL(warnings(), 1U);
+    check_words(logged.empty() ? "" : logged.back().c_str(), "the model is compiled and cached again");
+    logged.clear();
+    CHECK(std::filesystem::file_size(file) < size);
 }
 
 TEST("a cache that cannot be written is a warning, and weights in other files are not cached") {

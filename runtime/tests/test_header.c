@@ -58,6 +58,7 @@ OFFSET(isa_segment_options, tile_height, 12);
 OFFSET(isa_segment_options, tile_width, 16);
 OFFSET(isa_segment_options, halo, 20);
 OFFSET(isa_segment_options, batch, 24);
+OFFSET(isa_segment_options, reserved, 28);
 SIZE(isa_segment_options, 32);
 
 OFFSET(isa_model_info, struct_size, 0);
@@ -84,6 +85,7 @@ OFFSET(isa_device_frames, row_stride, 16);
 OFFSET(isa_device_frames, count, 24);
 OFFSET(isa_device_frames, height, 28);
 OFFSET(isa_device_frames, width, 32);
+OFFSET(isa_device_frames, reserved, 36);
 SIZE(isa_device_frames, 40);
 #endif
 

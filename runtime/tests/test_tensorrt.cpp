@@ -511,6 +511,22 @@ TEST("scratch memory grows under captured graphs and frames under way") {
     CHECK_EQUAL(called("cudaGraphLaunch"), launches + 1 + 4); // each is run plainly once, then captured anew
 }
 
+TEST("the largest batch is what a profile takes with any fewer, and no number where it takes no fewer") {
+    const Machine machine;
+    const auto largest = [](const char *least, const char *most) {
+        Request request;
+        request.plan.profiles =
+            std::string("profile ") + least + "x16x16x3 " + most + "x64x96x3 " + most + "x64x96x3\n";
+        const Opened opened(request);
+        works(opened.result);
+        return api().largest_batch(opened.engine, 64, 96);
+    };
+    CHECK_EQUAL(largest("1", "4"), 4);
+    CHECK_EQUAL(largest("1", "1"), 1);
+    CHECK_EQUAL(largest("2", "2"), 0);
+    CHECK_EQUAL(largest("2", "4"), 0);
+}
+
 TEST("a fixed plan has no profiles to ask for") {
     const Machine machine;
     Request request;

@@ -17,8 +17,8 @@
  * isa_status_name may be called by any number of threads.  isa_set_log is for the start of the program.
  *
  * Memory.  The caller owns every buffer.  Nothing is kept of a frame after a call returns.  After the first
- * frame of a size, isa_segment allocates nothing outside of the engine's library, except with a tiling of the
- * caller's (isa_segment_options).
+ * frame of a size (of the last four sizes), isa_segment allocates nothing outside of the engine's library, except with
+ * a tiling of the caller's (isa_segment_options).
  *
  * Errors.  Every function that can fail returns an isa_status; isa_last_error() says in one line what was wrong,
  * with its value, and what to do.  No C++ exception leaves the library.  A null pointer, a wrong size or a file that
@@ -133,12 +133,13 @@ typedef struct isa_segment_options {
     int32_t tiling;      /* ISA_TILING_... */
     int32_t tile_height; /* both 0: the model's crop or fixed frame, else 1024 x 1024 */
     int32_t tile_width;
-    int32_t halo;  /* pixels that a tile throws away on each side, and half of what neighbours overlap; -1: the
+    int32_t halo;     /* pixels that a tile throws away on each side, and half of what neighbours overlap; -1: the
                             model's stride with SLIDE, else 64 for tiles of 1024 and more, and a quarter of the
                             side, at most 128, for smaller ones */
-    int32_t batch; /* windows in one call of the engine; 0: what suits the backend */
+    int32_t batch;    /* windows in one call of the engine; 0: what suits the backend */
+    int32_t reserved; /* 0 */
 } isa_segment_options;
-#define ISA_SEGMENT_OPTIONS_INIT {sizeof(isa_segment_options), ISA_TILING_MODEL, 0, 0, -1, 0}
+#define ISA_SEGMENT_OPTIONS_INIT {sizeof(isa_segment_options), ISA_TILING_MODEL, 0, 0, -1, 0, 0}
 
 /* What was opened.  Strings and arrays are the segmenter's: valid until isa_close. */
 typedef struct isa_model_info {
@@ -169,7 +170,7 @@ ISA_API isa_status isa_open(const char *path, const isa_open_options *options, i
 ISA_API isa_status isa_open_memory(const void *engine, size_t engine_size, const char *manifest_json,
                                    size_t manifest_size, const isa_open_options *options, isa_segmenter **segmenter);
 
-/* Waits for nothing and frees everything.  Null is allowed. */
+/* Waits for what the engine is at (isa_segment_device), then frees everything.  Null is allowed. */
 ISA_API void isa_close(isa_segmenter *segmenter);
 
 /* Says what was opened.  `info->struct_size` must be set. */
@@ -193,6 +194,7 @@ typedef struct isa_device_frames {
     int32_t count;        /* frames, one below the other: the next begins height * row_stride bytes on */
     int32_t height;
     int32_t width;
+    int32_t reserved; /* 0 */
 } isa_device_frames;
 
 /* Gives frames on the GPU to the engine on a CUDA stream (a cudaStream_t) and returns; `labels`, a device address of
@@ -226,7 +228,8 @@ ISA_API const char *isa_version(void);
 
 enum { ISA_LOG_ERROR = 1, ISA_LOG_WARNING = 2, ISA_LOG_INFO = 3 };
 
-/* Called with each message up to a level, from any thread, one at a time. */
+/* Called with each message up to a level, from any thread, one at a time.  It must not call this library, and what it
+ * throws goes no further. */
 typedef void (*isa_log_function)(int32_t level, const char *message, void *user);
 
 /* Sends the library's and its engines' messages to `function` (null: to nobody, which is the default). */

@@ -52,10 +52,18 @@ struct is_mat<T,
                           decltype(static_cast<std::size_t>(std::declval<const T &>().step)),
                           decltype(std::declval<const T &>().depth()), decltype(std::declval<const T &>().channels())>>
     : std::true_type {};
-template <typename T> using if_mat = std::enable_if_t<is_mat<T>::value, int>;
+
+/// Whether its data is on a GPU, as a cv::cuda::GpuMat's is, which has all of the above.
+template <typename T, typename = void> struct is_on_gpu : std::false_type {};
+template <typename T>
+struct is_on_gpu<T, std::void_t<decltype(std::declval<const T &>().cudaPtr())>> : std::true_type {};
+
+template <typename T> using if_mat = std::enable_if_t<is_mat<T>::value && !is_on_gpu<T>::value, int>;
 
 /// The bytes of a row of a matrix of 8-bit values (depth 0, CV_8U) with so many channels.
 template <typename Mat> std::ptrdiff_t checked_step(const Mat &mat, int channels) {
+    if (mat.data == nullptr)
+        throw Error(ISA_ERROR_INPUT, "an empty matrix has no pixels: check that its file was read, or make it first");
     if (mat.depth() != 0 || mat.channels() != channels)
         throw Error(ISA_ERROR_INPUT, channels == 3 ? "a matrix that is not CV_8UC3: convert it to 8 bits and 3 channels"
                                                    : "a matrix that is not CV_8UC1: labels are 8 bits and 1 channel");
@@ -133,11 +141,18 @@ public:
     int width() const { return width_; }
     std::uint8_t *data() { return bytes_.data(); }
     const std::uint8_t *data() const { return bytes_.data(); }
+    /// The class of a pixel.
     std::uint8_t at(int y, int x) const {
-        return bytes_.at(static_cast<std::size_t>(y) * static_cast<std::size_t>(width_) + static_cast<std::size_t>(x));
+        if (y < 0 || y >= height_ || x < 0 || x >= width_)
+            throw Error(ISA_ERROR_INPUT, "a pixel that is not in the labels: y is below height, x below width");
+        return bytes_[static_cast<std::size_t>(y) * static_cast<std::size_t>(width_) + static_cast<std::size_t>(x)];
     }
     LabelsView view() { return {data(), height_, width_}; }
     operator LabelsView() { return view(); } // NOLINT: labels are a label map
+    /// To be read, by colorize and overlay; Segmenter::segment takes no constant labels.
+    operator LabelsView() const { // NOLINT: labels are a label map
+        return {const_cast<std::uint8_t *>(data()), height_, width_};
+    }
 
 private:
     int height_ = 0;
@@ -208,7 +223,8 @@ public:
 
     Segmenter(Segmenter &&other) noexcept : segmenter_(std::exchange(other.segmenter_, nullptr)) {}
     Segmenter &operator=(Segmenter &&other) noexcept {
-        std::swap(segmenter_, other.segmenter_);
+        Segmenter taken(std::move(other)); // a swap alone would leave this one's engine to the other
+        std::swap(segmenter_, taken.segmenter_);
         return *this;
     }
     Segmenter(const Segmenter &) = delete;
@@ -227,6 +243,11 @@ public:
         const isa_segment_options c = c_options(tiling);
         detail::check(isa_segment(segmenter_, &image.c(), &c, &labels.c()));
     }
+
+    void segment(const Image &image, Labels &labels, const Tiling &tiling = {}) {
+        segment(image, labels.view(), tiling);
+    }
+    void segment(const Image &image, const Labels &labels, const Tiling &tiling = {}) = delete;
 
     /// The labels of several frames of one size.
     std::vector<Labels> segment_batch(const std::vector<Image> &images, const Tiling &tiling = {}) {
@@ -251,7 +272,8 @@ public:
                                        row_stride != 0 ? row_stride : 3 * static_cast<std::ptrdiff_t>(width),
                                        count,
                                        height,
-                                       width};
+                                       width,
+                                       0};
         detail::check(isa_segment_device(segmenter_, &frames, labels, cuda_stream));
     }
 
@@ -305,7 +327,8 @@ private:
                 tiling.tile_height,
                 tiling.tile_width,
                 tiling.halo,
-                tiling.batch};
+                tiling.batch,
+                0};
     }
 
     isa_segmenter *segmenter_ = nullptr;

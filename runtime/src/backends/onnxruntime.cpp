@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -99,8 +100,13 @@ struct isa_engine {
 
     /// A session computes in the thread that calls it, so a thread of the engine's own does.
     void begin(Slot &slot, std::uint32_t want) {
-        if (!worker_.joinable())
-            worker_ = std::thread([this] { work(); });
+        try {
+            if (!worker_.joinable())
+                worker_ = std::thread([this] { work(); });
+        } catch (const std::system_error &error) {
+            isa_core::fail_engine("no thread can be started for ONNX Runtime (", error.code().message(),
+                                  "); end other programs, or allow more threads (ulimit -u)");
+        }
         {
             const std::lock_guard<std::mutex> lock(mutex_);
             queue_[queued_] = &slot; // a slot is in it once at most

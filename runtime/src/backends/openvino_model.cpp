@@ -179,7 +179,8 @@ void OpenVinoModel::read_graph(const std::string *bytes) {
     std::vector<GraphTensor> found;
     describe(graph_->inputs(), true, found);
     describe(graph_->outputs(), false, found);
-    tensors_ = std::move(found);
+    if (!loaded_) // later, engines hold what they were told
+        tensors_ = std::move(found);
 }
 
 std::string OpenVinoModel::cache_key(std::uint32_t want) const {
@@ -196,12 +197,13 @@ bool OpenVinoModel::take_cached(std::uint32_t want) {
     const OpenVinoCache cache(settings_.cache_dir);
     const std::string key = cache_key(want);
     std::string damage;
-    std::optional<CachedModel> cached = cache.read(key, damage);
-    if (!damage.empty())
-        warn(damage);
-    if (!cached)
-        return false;
+    std::optional<CachedModel> cached;
     try {
+        cached = cache.read(key, damage);
+        if (!damage.empty())
+            warn(damage);
+        if (!cached)
+            return false;
         const ov::AnyMap properties = settings_.properties();
 #if OPENVINO_VERSION_MAJOR > 2025 || (OPENVINO_VERSION_MAJOR == 2025 && OPENVINO_VERSION_MINOR >= 3)
         compiled_[want] = core_->import_model(cached->blob, "CPU", properties);
@@ -211,12 +213,14 @@ bool OpenVinoModel::take_cached(std::uint32_t want) {
         compiled_[want] = core_->import_model(in, "CPU", properties);
 #endif
     } catch (const std::exception &error) {
+        // also one that claims more than memory has
         warn(isa_core::text(cache.path_of(key), ": OpenVINO ", openvino_version(), " refuses it (",
                             openvino_reason(error), "); the model is compiled and cached again"));
         cache.forget(key);
         return false;
     }
-    tensors_ = std::move(cached->tensors);
+    if (!loaded_)
+        tensors_ = std::move(cached->tensors);
     return true;
 }
 

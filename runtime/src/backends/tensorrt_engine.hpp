@@ -68,7 +68,8 @@ public:
     /// The profile whose ranges hold `shape`, the one whose best shape is nearest in size; -1 where none does.
     int profile_for(const Shape &shape) const;
 
-    /// How many frames of a size one call takes, where it also takes any fewer; 0 where it takes none.
+    /// How many frames of a size one call takes, where it also takes any fewer; 0, as for no limit, where it takes
+    /// none: as many as there are may be what it takes.
     std::int32_t largest_batch(std::int32_t h, std::int32_t w) const;
 
 private:
