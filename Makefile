@@ -70,8 +70,9 @@ lint: $(VENV)/dev
 cpp: $(VENV)/dev
 	@$(BIN)/python runtime/tests/build_and_test.py --into $(CPP_BUILD) $(CPP_FLAGS)
 
+# three workers on two cores: tests also wait, for processes and clocks
 test: lint cpp $(VENV)/genuine
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
