@@ -68,7 +68,8 @@ def test_a_run_writes_one_file_named_by_the_device_in_which_all_that_could_run_p
     steps = record["steps"]
     assert list(steps) == [step.name for step in steps_of(SCALES["quick"])]
     not_run = {name: step["reason"] for name, step in steps.items() if step["status"] != "passed"}
-    assert set(not_run) == {"onnxruntime_cuda demo-fp16", "torch_compile demo-fp16"}
+    assert set(not_run) == {"native demo-fp16", "onnxruntime_cuda demo-fp16", "torch_compile demo-fp16"}
+    assert "TENSORRT_INCLUDE_DIR and TENSORRT_LIB_DIR must be set" in not_run["native demo-fp16"]
     assert all(steps[name]["status"] == "not run" for name in not_run)
     assert "CUDA provider" in not_run["onnxruntime_cuda demo-fp16"]
     assert "sees no GPU" in not_run["torch_compile demo-fp16"]

@@ -48,6 +48,7 @@ def steps_of(scale: Scale) -> list[Step]:
         Step("parity", "demo-fp16", 90),
         Step("graphs", "demo-fp16", 45),
         Step("device_frames", "demo-fp16", 45),
+        Step("native", "demo-fp16", 150),
     ]
     speed = "r50-fp16" if scale.full_size else "demo-fp16"
     if scale.full_size:
