@@ -17,7 +17,7 @@ CPP_FILES = $(shell find runtime -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.
 # Wheels for a GPU machine without a network: benchmarks/gpu/wheels.py fills the folder
 GPU_WHEELS ?= .wheels
 
-.PHONY: demo test cpp lint format train gpu clean help
+.PHONY: demo test cpp cpp-plain lint format train gpu clean help
 
 help:
 	@echo "make demo    export the demo model, run it on the demo clip, compare with torch"
@@ -70,8 +70,12 @@ lint: $(VENV)/dev
 cpp: $(VENV)/dev
 	@$(BIN)/python runtime/tests/build_and_test.py --into $(CPP_BUILD) $(CPP_FLAGS)
 
+# ... without the sanitizers, which take as long again three times
+cpp-plain: $(VENV)/dev
+	@$(BIN)/python runtime/tests/build_and_test.py --into $(CPP_BUILD) --only plain $(CPP_FLAGS)
+
 # three workers on two cores: tests also wait, for processes and clocks
-test: lint cpp $(VENV)/genuine
+test: lint cpp-plain $(VENV)/genuine
 	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 format: $(VENV)/dev

@@ -50,7 +50,7 @@ import sys, time
 import numpy as np
 from isa_deploy.runtime.native import NativeLibrary, NativeSegmenter
 library = NativeLibrary(sys.argv[1])
-frame = np.zeros((512, 1024, 3), np.uint8)
+frame = np.zeros((int(sys.argv[4]), int(sys.argv[5]), 3), np.uint8)
 start = time.perf_counter()
 with NativeSegmenter(sys.argv[2], library, backend="openvino", resize="none", cache_dir=sys.argv[3]) as native:
     opened = time.perf_counter()
@@ -76,8 +76,9 @@ def main() -> None:
             record[f"frames {size}"] = one_by_one(library, arguments.engine, (height, width), arguments.frames)
         if "threads" in arguments.parts:
             record[f"threads {size}"] = in_threads(library, arguments.engine, (height, width), arguments.frames)
-    if "open" in arguments.parts:
-        record["open to first labels, ms"] = open_times(arguments.build / "libisa.so", arguments.engine)
+        if "open" in arguments.parts:
+            times = open_times(arguments.build / "libisa.so", arguments.engine, (height, width))
+            record[f"open to first labels {size}, ms"] = times
     if "pictures" in arguments.parts:
         record["pictures 1024x2048, ms"] = pictures(library)
     if "sizes" in arguments.parts:
@@ -214,14 +215,15 @@ def in_threads(library: NativeLibrary, engine: Path, size_hw: tuple[int, int], f
     }
 
 
-def open_times(library: Path, engine: Path) -> dict[str, Any]:
-    """Milliseconds from isa_open to the first labels at 512 x 1024, each in a process of its own."""
+def open_times(library: Path, engine: Path, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Milliseconds from isa_open to the first labels, each in a process of its own."""
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as cache:
         for name, runs in (("first start", 1), ("later starts", 7)):
             opened, labelled = [], []
             for _ in range(runs):
                 command = [sys.executable, "-c", OPEN_TO_FIRST_LABEL, str(library), str(engine), cache]
+                command += [str(side) for side in size_hw]
                 answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
                 opened.append(float(answer[0]))
                 labelled.append(float(answer[1]))

@@ -17,7 +17,7 @@ def built(name: str) -> Path:
     path = BUILD / name
     if not path.is_file():
         pytest.skip(
-            f"no {name} in {BUILD}: `make cpp` builds it (it needs cmake, a C++ compiler, and the engine's library)"
+            f"no {name} in {BUILD}: `make cpp` builds it (it needs cmake, a C++ compiler, the engine's library, and its headers)"
         )
     return path
 

@@ -107,24 +107,30 @@ def test_the_trained_model_labels_streets_alike(exported: Exporter, library: Nat
             _assert_same(native.segment(scene), python.segment(scene))
 
 
-@pytest.mark.parametrize("name", ["tiny_r50_whole_0x", "tiny_r50_slide_0x_legacy"])
+@pytest.mark.parametrize(
+    ("name", "export", "picture"),
+    [
+        ("isanet_r18w16_streets", {"shape_nhw": (2, 64, 128), "confidence": True}, "img_64x128"),
+        ("tiny_r50_slide_0x_legacy", {"shape_nhw": (1, 129, 257)}, "img_129x257"),
+    ],
+)
 def test_a_graph_of_one_frame_and_batch_size_has_the_same_labels(
-    exported: Exporter, library: NativeLibrary, golden: Path, name: str
+    exported: Exporter, library: NativeLibrary, golden: Path, name: str, export: dict[str, Any], picture: str
 ) -> None:
-    folder = exported(name, shape_nhw=(2, 129, 257))
-    picture = read_image(golden / "img_129x257.png")
+    folder = exported(name, **export)
+    frame = read_image(golden / f"{picture}.png")
     with (
         Segmenter.open(folder, backend="openvino", resize="none") as python,
         NativeSegmenter(folder, library, backend="openvino", resize="none") as native,
     ):
-        frames = [picture, picture[::-1], picture[:, ::-1]]
+        frames = [frame, frame[::-1], frame[:, ::-1]]
         for mine, theirs in zip(native.segment_batch(frames), python.segment_batch(frames), strict=True):
             _assert_same(mine, theirs)
-        _assert_same(native.segment(picture), python.segment(picture))
+        _assert_same(native.segment(frame), python.segment(frame))
         with pytest.raises(InputError) as refused:
-            native.segment(picture[:100])
+            native.segment(frame[:50])
         with pytest.raises(InputError) as refused_here:
-            python.segment(picture[:100])
+            python.segment(frame[:50])
         assert str(refused.value).split(";")[0] == str(refused_here.value).split(";")[0]
 
 

@@ -185,7 +185,7 @@ def test_a_windowed_model_gets_a_plan_of_its_window_that_is_proven(
     small = [("small.png", read_image(golden / "img_129x257.png"))]
     monkeypatch.setattr("isa_deploy.export.proof_frames.bundled_frames", lambda: small)
     folder = tmp_path / "slide"
-    shutil.copytree(rtx_graph(Export("tiny_r50_slide_0x_legacy")), folder)
+    shutil.copytree(rtx_graph(Export("tiny_r50_slide_0x_legacy", shared=True)), folder)
     done = isa("export", folder, "--plan")
     assert done.code == 0, done.err
     assert ranges_of(folder) == [["1x24x24", "1x97x97", "1x97x97"]]
