@@ -16,9 +16,7 @@ def built(name: str) -> Path:
     """A file of the build tree; where it is absent the test is skipped, with what would make it."""
     path = BUILD / name
     if not path.is_file():
-        pytest.skip(
-            f"no {name} in {BUILD}: `make cpp` builds it (it needs cmake, a C++ compiler, the engine's library, and its headers)"
-        )
+        pytest.skip(f"no {name} in {BUILD}: `make cpp` builds it where cmake, a compiler and the engine's headers are")
     return path
 
 
