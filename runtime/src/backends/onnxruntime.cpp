@@ -28,7 +28,6 @@ using isa_backends::onnxruntime_api;
 using isa_backends::onnxruntime_reason;
 using isa_backends::OnnxRuntimeSession;
 using isa_backends::OrtOwned;
-using isa_backends::SessionTensor;
 
 constexpr const char *kName = "onnxruntime";
 
@@ -201,24 +200,6 @@ void check_device(const std::string &device, int gpu) {
                                              "pip install 'isa-deploy[cuda]', or use --device cpu"));
 }
 
-std::vector<isa_tensor> describe(const std::vector<SessionTensor> &session) {
-    std::vector<isa_tensor> found;
-    for (const SessionTensor &each : session) {
-        isa_tensor tensor{};
-        tensor.name = each.name.c_str();
-        tensor.dtype_name = each.dtype_name.c_str();
-        tensor.is_input = each.is_input ? 1 : 0;
-        tensor.dtype = each.dtype_name == "uint8"     ? ISA_DTYPE_UINT8
-                       : each.dtype_name == "float32" ? ISA_DTYPE_FLOAT32
-                                                      : ISA_DTYPE_OTHER;
-        tensor.rank = static_cast<std::int32_t>(each.shape.size());
-        for (std::size_t axis = 0; axis < each.shape.size() && axis < std::size(tensor.shape); ++axis)
-            tensor.shape[axis] = each.shape[axis];
-        found.push_back(tensor);
-    }
-    return found;
-}
-
 isa_status available(const char *device, isa_failure *failure) {
     return guarded(failure, kName, [&] { check_device(device, gpu_of(device)); });
 }
@@ -235,7 +216,7 @@ isa_status open(const isa_engine_request *request, isa_engine **engine, isa_engi
         opened->on_cpu = gpu < 0;
         opened->device = gpu < 0 ? std::string("cpu") : isa_core::text("cuda:", gpu);
         opened->session = isa_backends::open_onnxruntime_session(*request, gpu);
-        opened->tensors = describe(opened->session->tensors());
+        opened->tensors = isa_backends::described(opened->session->tensors());
         OrtMemoryInfo *memory = nullptr;
         const std::string why =
             onnxruntime_reason(onnxruntime_api()->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));

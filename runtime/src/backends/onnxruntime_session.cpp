@@ -71,7 +71,7 @@ std::string dtype_name(ONNXTensorElementDataType type) {
     return isa_core::text("tensor(", number < kNames.size() ? kNames[number] : "unknown", ")");
 }
 
-SessionTensor describe(const OrtSession *session, std::size_t index, bool is_input) {
+GraphTensor describe(const OrtSession *session, std::size_t index, bool is_input) {
     const OrtApi &api = *onnxruntime_api();
     OrtAllocator *allocator = nullptr; // the library's own, never freed
     must(api.GetAllocatorWithDefaultOptions(&allocator));
@@ -87,7 +87,7 @@ SessionTensor describe(const OrtSession *session, std::size_t index, bool is_inp
     const OrtTensorTypeAndShapeInfo *tensor = nullptr; // a part of `type`; null for a sequence or a map
     must(api.CastTypeInfoToTensorInfo(type, &tensor));
 
-    SessionTensor found;
+    GraphTensor found;
     found.name = name;
     found.is_input = is_input;
     found.dtype_name = "no tensor";
@@ -176,7 +176,7 @@ void OnnxRuntimeSession::load(const isa_engine_request &request, int gpu) {
         isa_core::fail_engine(request.path, ": ONNX Runtime ", onnxruntime_version(), " cannot load it (", why,
                               "); copy or export it again, or try --backend openvino");
     OrtOwned<OrtSession> opened(session);
-    std::vector<SessionTensor> tensors;
+    std::vector<GraphTensor> tensors;
     std::size_t inputs = 0, outputs = 0;
     must(api.SessionGetInputCount(session, &inputs));
     must(api.SessionGetOutputCount(session, &outputs));

@@ -10,6 +10,7 @@
 #include <onnxruntime_c_api.h>
 
 #include "backend.h"
+#include "graph_tensor.hpp"
 
 namespace isa_backends {
 
@@ -41,14 +42,6 @@ template <typename T> using OrtOwned = std::unique_ptr<T, OrtFree>;
 /// Takes the status.
 std::string onnxruntime_reason(OrtStatus *status);
 
-/// An input or output of the graph.
-struct SessionTensor {
-    std::string name;
-    std::string dtype_name; ///< as numpy names it, where the core knows it
-    bool is_input = false;
-    std::vector<std::int64_t> shape; ///< -1 where free
-};
-
 /// Whether ONNX Runtime has its CUDA provider.
 bool onnxruntime_has_cuda();
 
@@ -60,13 +53,13 @@ public:
     void load(const isa_engine_request &request, int gpu);
 
     OrtSession *get() const { return session_.get(); }
-    const std::vector<SessionTensor> &tensors() const { return tensors_; }
+    const std::vector<GraphTensor> &tensors() const { return tensors_; }
 
 private:
     std::mutex mutex_;
     std::shared_ptr<OrtEnv> env_; ///< outlives the session
     OrtOwned<OrtSession> session_;
-    std::vector<SessionTensor> tensors_;
+    std::vector<GraphTensor> tensors_;
 };
 
 /// The session of a file or of bytes, shared with every engine of the same content, device and number of threads.

@@ -22,7 +22,6 @@ namespace {
 
 using isa_backends::FrameBuffer;
 using isa_backends::FrameShape;
-using isa_backends::GraphTensor;
 using isa_backends::guarded;
 using isa_backends::misused;
 using isa_backends::OpenVinoModel;
@@ -87,24 +86,6 @@ namespace {
                           isa_backends::openvino_reason(error), "); a smaller --resize needs less");
 }
 
-std::vector<isa_tensor> describe(const std::vector<GraphTensor> &graph) {
-    std::vector<isa_tensor> found;
-    for (const GraphTensor &each : graph) {
-        isa_tensor tensor{};
-        tensor.name = each.name.c_str();
-        tensor.dtype_name = each.dtype_name.c_str();
-        tensor.is_input = each.is_input ? 1 : 0;
-        tensor.dtype = each.dtype_name == "uint8"     ? ISA_DTYPE_UINT8
-                       : each.dtype_name == "float32" ? ISA_DTYPE_FLOAT32
-                                                      : ISA_DTYPE_OTHER;
-        tensor.rank = static_cast<std::int32_t>(each.shape.size());
-        for (std::size_t axis = 0; axis < each.shape.size() && axis < std::size(tensor.shape); ++axis)
-            tensor.shape[axis] = each.shape[axis];
-        found.push_back(tensor);
-    }
-    return found;
-}
-
 isa_status available(const char *device, isa_failure *failure) {
     return guarded(failure, kName, [&] {
         check_device(device);
@@ -131,7 +112,7 @@ isa_status open(const isa_engine_request *request, isa_engine **engine, isa_engi
         settings.threads = request->threads;
         settings.cache_dir = request->cache_dir != nullptr ? request->cache_dir : "";
         opened->model = isa_backends::open_openvino_model(*request, std::move(settings));
-        opened->tensors = describe(opened->model->tensors());
+        opened->tensors = isa_backends::described(opened->model->tensors());
         *info = {};
         info->precision = opened->bf16 ? "bf16" : "fp32";
         info->device = "cpu";

@@ -9,15 +9,9 @@
 #include <openvino/runtime/compiled_model.hpp>
 #include <openvino/runtime/tensor.hpp>
 
-namespace isa_backends {
+#include "graph_tensor.hpp"
 
-/// An input or output of the graph as it was exported; a compiled model has the wanted outputs alone.
-struct GraphTensor {
-    std::string name;
-    std::string dtype_name; ///< as numpy names it, where it does
-    bool is_input = false;
-    std::vector<std::int64_t> shape; ///< -1 where free
-};
+namespace isa_backends {
 
 /// What a cache file holds.
 struct CachedModel {
