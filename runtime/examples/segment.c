@@ -49,7 +49,7 @@ int main(int argc, char **argv) {
     int height = 0, width = 0;
     uint8_t *const pixels = read_ppm(argv[2], &height, &width);
     if (pixels == NULL)
-        return fail(argv[2], "is no binary PPM (P6, 255, no comments) of at most 32768 x 32768 pixels");
+        return fail(argv[2], "cannot be read, or is no binary PPM (P6, 255, no comments) of at most 32768 x 32768");
     uint8_t *const label_bytes = malloc((size_t)width * (size_t)height);
 
     const isa_frame frame = {pixels, 3 * (ptrdiff_t)width, height, width, ISA_ORDER_RGB};
