@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from native_build import built
 
 from isa_deploy.runtime import palette
+from isa_deploy.runtime.native import _labels, _pixels
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -26,31 +27,12 @@ seeds = st.integers(0, 2**32 - 1)
 alphas = st.one_of(st.just(0.5), st.floats(0, 1))
 
 
-class Picture(ctypes.Structure):
-    """isa_frame and isa_picture."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("row_stride", ctypes.c_ssize_t),
-        ("height", ctypes.c_int32),
-        ("width", ctypes.c_int32),
-        ("order", ctypes.c_int32),
-    )
-
-
-class Labels(ctypes.Structure):
-    """isa_labels."""
-
-    _fields_ = Picture._fields_[:4]
-
-
 def as_picture(pixels_hwc: UInt8, order: int) -> Any:
-    height, width, _ = pixels_hwc.shape
-    return ctypes.byref(Picture(pixels_hwc.ctypes.data, pixels_hwc.strides[0], height, width, order))
+    return ctypes.byref(_pixels(pixels_hwc, order))
 
 
 def as_labels(labels_hw: UInt8) -> Any:
-    return ctypes.byref(Labels(labels_hw.ctypes.data, labels_hw.strides[0], *labels_hw.shape))
+    return ctypes.byref(_labels(labels_hw))
 
 
 class Native:

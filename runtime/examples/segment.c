@@ -12,12 +12,9 @@ static int fail(const char *path, const char *what) {
     return EXIT_FAILURE;
 }
 
-/* The pixels of a P6 file with 255 values, for free(); null where it is none. */
-static uint8_t *read_ppm(const char *path, int *height, int *width) {
-    FILE *const file = fopen(path, "rb");
+/* The pixels of a P6 file with 255 values, for free(); null where it is none.  Closes the file. */
+static uint8_t *read_ppm(FILE *file, int *height, int *width) {
     uint8_t *pixels = NULL;
-    if (file == NULL)
-        return NULL;
     /* exactly one blank before the pixels, whose first byte may look like one too; %n: it was there */
     int header = 0;
     if (fscanf(file, "P6 %5d %5d 255%*1[ \t\r\n]%n", width, height, &header) == 2 && header > 0 && *width > 0 &&
@@ -47,9 +44,12 @@ int main(int argc, char **argv) {
     if (argc != 4)
         return fail(argv[0], "usage: segment ENGINE INPUT.ppm OUTPUT.ppm");
     int height = 0, width = 0;
-    uint8_t *const pixels = read_ppm(argv[2], &height, &width);
+    FILE *const input = fopen(argv[2], "rb");
+    if (input == NULL)
+        return fail(argv[2], "cannot be read; check the path");
+    uint8_t *const pixels = read_ppm(input, &height, &width);
     if (pixels == NULL)
-        return fail(argv[2], "cannot be read, or is no binary PPM (P6, 255, no comments) of at most 32768 x 32768");
+        return fail(argv[2], "is no binary PPM (P6, 255, no comments) of at most 32768 x 32768 pixels");
     uint8_t *const label_bytes = malloc((size_t)width * (size_t)height);
 
     const isa_frame frame = {pixels, 3 * (ptrdiff_t)width, height, width, ISA_ORDER_RGB};

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "error.hpp"
+#include "place_window.hpp"
 #include "run.hpp"
 
 namespace isa_core {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "place_window.hpp"
 #include "run.hpp"
 #include "segmenter.hpp"
 

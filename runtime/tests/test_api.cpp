@@ -18,6 +18,7 @@
 
 #include "check.hpp"
 #include "fake/fake_graph.hpp"
+#include "folder.hpp"
 
 // ---- every allocation of the process is counted, where no sanitizer has taken malloc over ----
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -50,33 +51,6 @@ extern "C" void *realloc(void *old, size_t size) {
 #endif
 
 namespace {
-
-/// A folder of the test's own, removed at the end.
-class Folder {
-public:
-    Folder() {
-        char name[] = "/tmp/isa-test-XXXXXX";
-        const char *const made = mkdtemp(name);
-        if (made == nullptr)
-            throw std::runtime_error("cannot make a folder in /tmp");
-        path_ = made;
-    }
-    ~Folder() {
-        for (const std::string &file : files_)
-            unlink(file.c_str());
-        rmdir(path_.c_str());
-    }
-    std::string write(const std::string &name, const std::string &bytes) {
-        files_.push_back(path_ + "/" + name);
-        std::ofstream(files_.back(), std::ios::binary) << bytes;
-        return files_.back();
-    }
-    const std::string &path() const { return path_; }
-
-private:
-    std::string path_;
-    std::vector<std::string> files_;
-};
 
 isa::Options fake_options() {
     isa::Options options;
@@ -531,7 +505,7 @@ TEST("a backend that is no backend, or is not for this version, is refused") {
     Folder folder;
     folder.write("libisa_fake.so", "no shared object");
     isa::Options options = fake_options();
-    options.backend_dir = folder.path();
+    options.backend_dir = folder.path;
     CHECK_THROWS(open({}, options), ISA_ERROR_BACKEND_UNAVAILABLE, "backend fake: ");
 }
 
@@ -539,19 +513,19 @@ TEST("a folder is opened by its graph, and one whose manifest tells another stor
     Folder folder;
     const fake::Model model;
     folder.write("model.onnx", model.bytes());
-    CHECK_EQUAL(isa::Segmenter(folder.path(), fake_options()).info().class_names.size(), std::size_t{5});
+    CHECK_EQUAL(isa::Segmenter(folder.path, fake_options()).info().class_names.size(), std::size_t{5});
     const std::string json = folder.write("model.json", model.manifest());
     CHECK_EQUAL(isa::Segmenter(json, fake_options()).info().class_names[4], std::string("class 4"));
     fake::Model other;
     other.colour_order = "RGB";
     folder.write("model.json", other.manifest());
-    CHECK_THROWS(isa::Segmenter(folder.path(), fake_options()), ISA_ERROR_MANIFEST, "describes another graph");
+    CHECK_THROWS(isa::Segmenter(folder.path, fake_options()), ISA_ERROR_MANIFEST, "describes another graph");
 }
 
 TEST("paths that lead nowhere are told apart") {
     Folder folder;
     CHECK_THROWS(isa::Segmenter("/nowhere/model.onnx"), ISA_ERROR_ENGINE, "no such file or folder");
-    CHECK_THROWS(isa::Segmenter(folder.path()), ISA_ERROR_ENGINE, "holds no model.onnx and no model.plan");
+    CHECK_THROWS(isa::Segmenter(folder.path), ISA_ERROR_ENGINE, "holds no model.onnx and no model.plan");
     CHECK_THROWS(isa::Segmenter(folder.write("a.txt", "x")), ISA_ERROR_ENGINE, "'.txt' is no engine");
     CHECK_THROWS(isa::Segmenter("/dev/zero"), ISA_ERROR_ENGINE, "is no file");
     CHECK_THROWS(isa::Segmenter(folder.write("a.onnx", "")), ISA_ERROR_ENGINE, "0 bytes");

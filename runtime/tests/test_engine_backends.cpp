@@ -23,6 +23,7 @@
 
 #include "backend.h"
 #include "check.hpp"
+#include "folder.hpp"
 
 namespace {
 
@@ -148,27 +149,6 @@ void log_message(std::int32_t, const char *message) {
     const std::lock_guard<std::mutex> lock(log_mutex);
     logged.emplace_back(message);
 }
-
-/// A folder that is gone at the end.
-struct Folder {
-    Folder() {
-        char name[] = "/tmp/isa_test_XXXXXX";
-        if (mkdtemp(name) == nullptr)
-            throw std::runtime_error("no folder under /tmp");
-        path = name;
-    }
-    ~Folder() { std::filesystem::remove_all(path); }
-    Folder(const Folder &) = delete;
-    Folder &operator=(const Folder &) = delete;
-
-    std::string write(const std::string &name, const std::string &content) const {
-        const std::string file = path + "/" + name;
-        std::ofstream(file, std::ios::binary) << content;
-        return file;
-    }
-
-    std::string path;
-};
 
 struct Request : isa_engine_request {
     explicit Request(const char *file) : isa_engine_request{} {

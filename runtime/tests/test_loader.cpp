@@ -11,6 +11,7 @@
 
 #include "check.hpp"
 #include "error.hpp"
+#include "folder.hpp"
 #include "loader.hpp"
 
 namespace {
@@ -51,21 +52,17 @@ int tell_refusal() {
 } // namespace
 
 TEST("backends are looked for beside the program, not in the folder where it stands") {
-    char folder[] = "/tmp/isa-test-XXXXXX";
-    CHECK(mkdtemp(folder) != nullptr);
-    const std::string planted = std::string(folder) + "/libisa_openvino.so";
-    std::ofstream(planted) << "code of somebody else";
+    const Folder folder;
+    folder.write("libisa_openvino.so", "code of somebody else");
     char program[4096];
     const ssize_t length = readlink("/proc/self/exe", program, sizeof program);
     CHECK(length > 0);
     const std::string path(program, static_cast<std::size_t>(length)), home = path.substr(0, path.rfind('/'));
-    for (const std::string &name : {std::string("program"), std::string("./program"), std::string(folder) + "/x"}) {
-        const std::string words = refusal_of_program(name.c_str(), folder);
+    for (const std::string &name : {std::string("program"), std::string("./program"), folder.path + "/x"}) {
+        const std::string words = refusal_of_program(name.c_str(), folder.path.c_str());
         if (words.find("there is no libisa_openvino.so in " + home + ";") == std::string::npos)
             check::failed(__FILE__, __LINE__, "called " + name + ": " + words);
     }
-    unlink(planted.c_str());
-    rmdir(folder);
 }
 
 int main(int argc, char **argv) {

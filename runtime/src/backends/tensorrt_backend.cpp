@@ -182,6 +182,11 @@ template <typename Visit> void Backend::each_lane(Path path, const Visit &visit)
 void Backend::give_all_up() {
     unsettled_ = true;
     settle();
+    drop_lanes();
+}
+
+/// Forgets all contexts and the memory that they work in.  Nothing of theirs is under way.
+void Backend::drop_lanes() {
     for (Slot &slot : slots_) {
         slot.lane = nullptr;
         slot.lanes.clear();
@@ -293,13 +298,7 @@ void Backend::grow_scratch(std::size_t needed, const Lane &lane, Path path) {
     const auto forget = [this] {
         // the contexts there are have no memory to work in any more; they are made anew when needed
         come_to_rest();
-        for (Slot &slot : slots_) {
-            slot.lane = nullptr;
-            slot.lanes.clear();
-        }
-        device_lanes_.clear();
-        scratch_ = {};
-        device_scratch_ = {};
+        drop_lanes();
     };
     Otherwise<decltype(forget)> otherwise(forget);
     scratch = cuda_.allocate(std::max<std::size_t>(needed, kAlignment),

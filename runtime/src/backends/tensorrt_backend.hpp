@@ -81,6 +81,7 @@ private:
     void prepare_context(Lane &lane, int profile, Path path);
     void grow_scratch(std::size_t needed, const Lane &lane, Path path);
     void give_all_up();
+    void drop_lanes();
     void allocate_buffers(Lane &lane, Path path);
     void set_address(Lane &lane, const std::string &name, void *address);
     void enqueue(Lane &lane);
