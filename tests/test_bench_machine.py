@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from isa_deploy.errors import EngineError, InputError
 from isa_deploy.manifest import Manifest
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 
+PR_SET_CHILD_SUBREAPER = 36  # include/uapi/linux/prctl.h
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, which only Linux has")
 
 
@@ -226,8 +229,29 @@ def test_a_file_in_the_users_folder_is_not_taken_for_a_module(tmp_path: Path, mo
         assert worker.facts.gflop
 
 
+@pytest.fixture
+def heir_in_this_session() -> Iterator[None]:
+    """This process inherits its descendants' orphans, as a container's first process does."""
+    if sys.platform != "linux":
+        pytest.skip("inheriting orphans is Linux's prctl")
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1)) == 0
+    yield
+    assert libc.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(0)) == 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="stops and kills processes as POSIX does")
 def test_a_stopped_contestant_does_not_outlive_a_killed_parent() -> None:
+    _wait_until_it_ends(_stopped_contestant_of_a_killed_parent())
+
+
+def test_nor_where_an_ancestor_in_its_session_inherits_it(heir_in_this_session: None) -> None:
+    worker_pid = _stopped_contestant_of_a_killed_parent()
+    _wait_until_it_ends(worker_pid)
+    assert os.waitpid(worker_pid, 0)[0] == worker_pid, "it was not inherited"
+
+
+def _stopped_contestant_of_a_killed_parent() -> int:
     code = """
 import time
 from isa_deploy.bench.contestants import Product
@@ -240,6 +264,10 @@ time.sleep(600)
         assert parent.stdout is not None
         worker_pid = int(parent.stdout.readline())
         parent.send_signal(signal.SIGKILL)
+    return worker_pid
+
+
+def _wait_until_it_ends(worker_pid: int) -> None:
     deadline = time.monotonic() + 60
     while _lives(worker_pid):
         assert time.monotonic() < deadline, "the contestant's process is still there"

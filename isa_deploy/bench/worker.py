@@ -1,7 +1,7 @@
 """A contestant's own process: told by lines of JSON on stdin what to do, it answers each by a line.
 
 A process each keeps memory, thread pools and clashing libraries of the contestants apart.  Whatever the libraries print
-goes to stderr.  The process ends with its parent: its stdin is closed then.
+goes to stderr.  The process ends with its parent: its stdin is closed then, and the system ends it where it is stopped.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from isa_deploy.bench.parent_death import end_with_parent
+
 __all__ = ["main"]
 
 
 def main() -> None:
     """Serve until stdin ends."""
-    if hasattr(os, "setpgid"):
-        # Ctrl-C in the terminal is the parent's to hear.  A group in the same session, not a session of its own: should
-        # the parent die while this one is stopped, the system then ends it
-        os.setpgid(0, 0)
+    end_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     server = _Server()
