@@ -25,7 +25,7 @@ from streetscenes import draw_scene
 
 from isa_deploy.export.graph import Normalisation, build_graph
 from isa_deploy.export.pipeline import make_manifest
-from isa_deploy.export.precision import Precision
+from isa_deploy.export.precision import FloatPrecision
 from isa_deploy.models.checkpoint import build_network, read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,10 +34,10 @@ CHECKPOINT = STREETS / "isanet_r18w16_streets.pth"
 RESULT = ROOT / "benchmarks" / "results" / "half_precision.json"
 SIZE_HW = (256, 512)
 SCENES = 50
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+PRECISIONS: tuple[FloatPrecision, ...] = ("fp32", "fp16", "bf16")
 
 
-def labels_of(precision: Precision, frames: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
+def labels_of(precision: FloatPrecision, frames: list[npt.NDArray[np.uint8]]) -> list[npt.NDArray[np.uint8]]:
     """The labels of each frame (uint8 H x W x 3 BGR) by the graph of a precision, uint8 H x W."""
     checkpoint = read_checkpoint(CHECKPOINT)
     spec = make_manifest(checkpoint, precision, (None, None, None), False).input

@@ -11,20 +11,31 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from isa_deploy.errors import ManifestError
 
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST_FILE",
+    "MAX_KEPT_LAYERS",
     "METADATA_KEY",
     "ClassesSpec",
     "EngineSpec",
+    "FloatType",
     "InferenceSpec",
     "InputSpec",
     "Manifest",
     "OutputsSpec",
+    "QuantisationSpec",
     "ResizeSpec",
     "ShapeRange",
     "SourceSpec",
@@ -43,14 +54,22 @@ MANIFEST_FILE = "model.json"
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_SIDE = 65536
 MAX_CLASSES = 256  # a label is one byte
+MAX_COUNT = 2**31 - 1  # of frames and layers: what an int holds in C
+
+MAX_KEPT_LAYERS = 1024
+"""The most layers that a manifest names as left out of the int8 ones."""
 
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 SizeHW = tuple[Side, Side]
 Channel = Annotated[int, Field(ge=0, le=255)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(le=MAX_COUNT)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 # no zero byte: it would end a name early for whoever reads it in C
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+
+FloatType = Literal["fp32", "fp16", "bf16"]
+"""The floating-point types that a graph may be in, wholly or where it is not int8."""
 
 
 class _Record(BaseModel):
@@ -148,6 +167,21 @@ class OutputsSpec(_Record):
     confidence: Name | None
 
 
+class QuantisationSpec(_Record):
+    """How a graph was quantised to int8.
+
+    ``rest``: the type of everything that is not int8.  ``ranges``: how the activations' ranges were chosen, in words,
+    such as "mse" or "percentile 99.99".  ``frames``: how many frames it was calibrated with.  ``layers``: how many
+    convolutions are int8.  ``kept``: the names of the convolutions and products that were left in ``rest``.
+    """
+
+    rest: FloatType
+    ranges: Name
+    frames: Annotated[Count, Field(ge=1)]
+    layers: Annotated[Count, Field(ge=0)]
+    kept: Annotated[tuple[Name, ...], Field(max_length=MAX_KEPT_LAYERS)]
+
+
 class ShapeRange(_Record):
     """One optimisation profile: the smallest, the best and the largest input, N x H x W."""
 
@@ -189,23 +223,52 @@ class EngineSpec(_Record):
 
 
 class Manifest(_Record):
-    """Everything that a runtime has to know about a graph or an engine, by name."""
+    """Everything that a runtime has to know about a graph or an engine, by name.
+
+    ``precision``: the type of its convolutions, as far as they are of one.  ``quantisation``: with "int8", and with no
+    other.  A record without one has no such key: isa-deploy before int8 reads it too.
+    """
 
     format_version: Literal[1]
     architecture: Name
-    precision: Literal["fp32", "fp16", "bf16"]
+    precision: Literal["fp32", "fp16", "bf16", "int8"]
     source: SourceSpec
     input: InputSpec
     inference: InferenceSpec
     classes: ClassesSpec
     outputs: OutputsSpec
+    quantisation: QuantisationSpec | None = None
     engine: EngineSpec | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Manifest:
         if self.inference.windows_in_graph and self.input.shape_nhw[1] is None:
             raise ValueError("windows_in_graph needs a fixed height and width")
+        if self.precision == "int8" and self.quantisation is None:
+            raise ValueError("precision int8 needs quantisation")
+        if self.precision != "int8" and self.quantisation is not None:
+            raise ValueError(f"quantisation belongs to precision int8, not to {self.precision}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _write(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        record: dict[str, Any] = write(self)
+        if self.quantisation is None:
+            record.pop("quantisation", None)
+        return record
+
+    @property
+    def float_type(self) -> FloatType:
+        """The type of everything that is not int8, which is all of it where nothing is."""
+        if self.precision != "int8":
+            return self.precision
+        assert self.quantisation is not None  # _check
+        return self.quantisation.rest
+
+    @property
+    def types(self) -> str:
+        """The types that the graph computes in, in words: "fp16", or "int8 (rest fp32)"."""
+        return f"int8 (rest {self.float_type})" if self.precision == "int8" else self.precision
 
     @property
     def frame_hw(self) -> tuple[int, int] | None:

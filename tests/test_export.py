@@ -126,7 +126,11 @@ def test_a_parity_error_is_exit_code_1(golden: Path, tmp_path: Path) -> None:
     [
         (["--ckpt", "missing.pth"], "missing.pth"),
         (["--ckpt", "GOLDEN/img_64x128.png"], "is a PNG image, not a checkpoint"),
-        (["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--fp16", "--bf16"], "exclude each other"),
+        (["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--int8"], "--int8 needs frames to calibrate with; give --calib"),
+        (
+            ["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--fp32", "--int8", "--calib", "none"],
+            "none: no such file or fol",
+        ),
         (["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--shape", "1x512"], "shape '1x512' is not BATCHxHEIGHTxWIDTH"),
         (["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--frames", "missing.png"], "missing.png"),
         (["--ckpt", "GOLDEN/tiny_r50_whole_0x.pth", "--out", "file/engine"], "file"),

@@ -19,13 +19,17 @@ MAY_IMPORT = {
     "files": {"errors"},
     "runtime": {"errors", "manifest", "files", "runtime"},
     "models": {"errors", "manifest", "files", "models"},
-    "export": {"errors", "manifest", "files", "models", "runtime", "export"},
+    "pages": {"errors", "files", "pages"},
+    "evaluate": {"errors", "manifest", "files", "runtime", "pages", "evaluate"},
+    "export": {"errors", "manifest", "files", "models", "runtime", "pages", "evaluate", "export"},
     "bench": {"errors", "manifest", "files", "runtime", "models", "export", "bench"},
 }
-"""A room to the rooms that it may use; export uses the runtime to prove with it what users will run.  bench uses models
-and export to compare with torch, and imports them nowhere else (the test with every optional library blocked)."""
+"""A room to the rooms that it may use; export uses the runtime to prove with it what users will run, and evaluate to
+compare precisions by the figures that isa-eval gives.  bench uses models and export to compare with torch, and imports
+them nowhere else (the test with every optional library blocked)."""
 
-FOREIGN_TO_RUNTIME = {"torch", "onnx", "onnxscript", "onnx_ir", "jinja2"}
+FOREIGN = {"torch", "onnx", "onnxscript", "onnx_ir"}
+"""What only models, export and bench import."""
 
 
 def imports_of(path: Path) -> set[str]:
@@ -52,8 +56,10 @@ def test_a_room_imports_only_the_rooms_it_may(room: str) -> None:
             parts = name.split(".")
             if parts[0] == "isa_deploy" and len(parts) > 1:
                 assert parts[1] in MAY_IMPORT[room] | {"__version__"}, f"{path.name} imports {name}"
+            if room not in ("models", "export", "bench"):
+                assert parts[0] not in FOREIGN, f"{path.name} imports {name}"
             if room in ("runtime", "errors", "manifest", "files"):
-                assert parts[0] not in FOREIGN_TO_RUNTIME, f"{path.name} imports {name}"
+                assert parts[0] != "jinja2", f"{path.name} imports {name}"
 
 
 BLOCKER = """
@@ -74,19 +80,21 @@ def run_blocked(blocked: set[str], code: str) -> subprocess.CompletedProcess[str
 
 OPTIONAL = {
     *("torch", "onnx", "onnxscript", "onnx_ir", "jinja2", "onnxruntime", "openvino", "tensorrt"),
-    *("av", "psutil", "pyarrow", "rasterio"),
+    *("av", "PIL", "psutil", "pyarrow", "rasterio"),
 }
 
 
-def test_the_runtime_imports_with_every_optional_library_blocked() -> None:
+def test_the_runtime_and_isa_eval_import_with_every_optional_library_blocked() -> None:
     modules = [
         ".".join(("isa_deploy", *path.relative_to(PACKAGE).with_suffix("").parts))
-        for room in ("runtime", "bench")
+        for room in ("runtime", "bench", "pages", "evaluate")
         for path in sorted((PACKAGE / room).rglob("*.py"))
         if path.name != "__init__.py"
     ]
     modules += [
         "isa_deploy.cli.bench",
+        "isa_deploy.cli.eval",
+        "isa_deploy.cli.evaluation",
         "isa_deploy.cli.infer",
         "isa_deploy.cli.info",
         "isa_deploy.cli.export",
@@ -141,7 +149,7 @@ def test_the_facade_has_what_it_lists_and_nothing_else() -> None:
     assert (PACKAGE / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("command", ["bench", "export", "infer", "info"])
+@pytest.mark.parametrize("command", ["bench", "eval", "export", "infer", "info"])
 def test_help_has_examples_and_exit_codes(command: str) -> None:
     code = f"from isa_deploy.cli.{command} import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from isa_deploy.errors import InputError
 from isa_deploy.runtime import image_header
 from isa_deploy.runtime.image_header import HeaderError, peek_header, read_header
-from isa_deploy.runtime.images import IMAGE_SUFFIXES, read_image, write_png
+from isa_deploy.runtime.images import IMAGE_SUFFIXES, MAX_PIXELS, ReadingAdvice, read_image, write_png
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -211,7 +211,7 @@ def test_a_header_is_found_wherever_a_large_file_keeps_it(tmp_path: Path, monkey
 
 def test_jpeg_2000_is_left_to_tiles(tmp_path: Path) -> None:
     path = file_of(tmp_path, encoded(Image.fromarray(gradient_rgb()), "JPEG2000"))
-    with pytest.raises(InputError, match="JPEG 2000 is read in tiles only; use --tiling tiles"):
+    with pytest.raises(InputError, match=r"JPEG 2000 is read in tiles only; save it as TIFF or PNG$"):
         read_image(path)
 
 
@@ -300,8 +300,24 @@ def test_a_box_of_no_length_deep_inside_a_jp2_is_refused_wherever_it_is(after: b
 def test_the_limit_is_the_callers(tmp_path: Path) -> None:
     path = file_of(tmp_path, encoded(Image.fromarray(gradient_rgb()), "PNG"))
     assert read_image(path, max_pixels=HEIGHT * WIDTH).shape == (HEIGHT, WIDTH, 3)
-    with pytest.raises(InputError, match=r"million pixels.*use --tiling tiles, or allow more with --max-pixels"):
+    with pytest.raises(InputError, match=r"million pixels.*; cut it into smaller ones$"):
         read_image(path, max_pixels=HEIGHT * WIDTH - 1)
+
+
+def test_the_advice_is_the_callers(tmp_path: Path) -> None:
+    advice = ReadingAdvice(too_large="use --smaller", jpeg_2000="use --tiles")
+    large = file_of(tmp_path, encoded(Image.fromarray(gradient_rgb()), "PNG"), "large.png")
+    long = file_of(tmp_path, b"", "long.png")
+    os.truncate(long, 1 << 40)  # a hole: it takes no room on the disk
+    jpeg_2000 = file_of(tmp_path, encoded(Image.fromarray(gradient_rgb()), "JPEG2000"), "tiles.jp2")
+    for path, max_pixels, words in (
+        (large, HEIGHT * WIDTH - 1, "; use --smaller"),
+        (long, MAX_PIXELS, "; use --smaller"),
+        (jpeg_2000, MAX_PIXELS, "; use --tiles"),
+    ):
+        with pytest.raises(InputError) as caught:
+            read_image(path, max_pixels, advice)
+        assert str(caught.value).endswith(words)
 
 
 def test_a_file_longer_than_any_picture_within_the_limit_is_not_read(tmp_path: Path) -> None:

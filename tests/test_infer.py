@@ -238,9 +238,14 @@ def cannot_run(folder: Path) -> dict[str, list[str | Path]]:
     (folder / "none.mp4").write_bytes(b"RIFF")
     (folder / "a.xyz").write_text("")
     (folder / "bare").mkdir()
+    cv2.imwrite(str(folder / "large.png"), np.zeros((1001, 1000), np.uint8))
     out: list[str | Path] = ["--out", folder / "out"]
     return {
         "empty (0 bytes)": [folder / "empty.png", *out, "--stats"],
+        "1 million that are read at once; use --tiling tiles, or allow more with --max-pixels": [
+            *(folder / "large.png", *out),
+            *("--tiling", "whole", "--max-pixels", "1"),
+        ],
         "not a video": [folder / "none.mp4", *out, "--labels"],
         "no such file": [good, folder / "missing.png", *out],
         "no image and no video matches": [f"{folder}/*.jpeg", *out],

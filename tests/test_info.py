@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from cheap_engine import cheap_manifest
 from typer.testing import CliRunner
 
 from isa_deploy.cli.info import app
 from isa_deploy.errors import IsaError, ManifestError
+from isa_deploy.manifest import QuantisationSpec
 
 runner = CliRunner()
 
@@ -38,6 +41,46 @@ def test_an_artefact_is_told_in_words(streets_onnx: Path, name: str) -> None:
     assert "image: uint8 N x H x W x 3, BGR" in text
     assert "512x256 (width x height), keeping its ratio" in text
     assert "proof       passed" in text
+
+
+def quantised(folder: Path, **changes: object) -> Path:
+    """The manifest of an int8 graph."""
+    told = {
+        "rest": "fp32",
+        "ranges": "percentile 99.99",
+        "frames": 128,
+        "layers": 52,
+        "kept": ("stem/0", "head/a/MatMul"),
+    }
+    manifest = cheap_manifest(precision="int8", quantisation=QuantisationSpec.model_validate(told | changes))
+    path = folder / "model.json"
+    path.write_text(manifest.to_json(), encoding="utf-8")
+    return path
+
+
+def test_how_a_graph_was_quantised_is_told(tmp_path: Path) -> None:
+    lines = [" ".join(line.split()) for line in info(quantised(tmp_path)).splitlines()]
+    assert lines[1:5] == [
+        "precision int8 (rest fp32)",
+        "int8 52 convolutions",
+        "kept wide stem/0, head/a/MatMul (fp32)",
+        "ranges percentile 99.99, of 128 calibration frames",
+    ]
+    lines = [" ".join(line.split()) for line in info(quantised(tmp_path, layers=1, frames=1, kept=())).splitlines()]
+    assert lines[2:5] == ["int8 1 convolution", "kept wide nothing", "ranges percentile 99.99, of 1 calibration frame"]
+
+
+def test_a_layers_name_can_forge_no_line(tmp_path: Path) -> None:
+    text = info(quantised(tmp_path, kept=("a\nproof       passed", "\x1b[2J")))
+    assert "\nproof" not in text
+    assert "\x1b" not in text
+
+
+def test_a_graph_that_is_not_quantised_says_nothing_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_text(cheap_manifest().to_json(), encoding="utf-8")
+    assert "quantisation" not in json.loads(path.read_text())
+    assert "kept wide" not in info(path)
 
 
 def test_what_is_none_of_these_is_refused(golden: Path, tmp_path: Path) -> None:

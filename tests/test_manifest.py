@@ -43,11 +43,52 @@ def record() -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def int8_record(record: dict[str, Any]) -> dict[str, Any]:
+    kept = ["backbone/stem/0", "head/global_relation/MatMul"]
+    told = {"rest": "bf16", "ranges": "mse", "frames": 128, "layers": 52, "kept": kept}
+    return record | {"precision": "int8", "quantisation": told}
+
+
 def test_what_is_written_is_read_back_equal(record: dict[str, Any], tmp_path: Path) -> None:
     manifest = Manifest.from_json(json.dumps(record), "test")
     path = tmp_path / "model.json"
     path.write_text(manifest.to_json())
     assert read_manifest(path) == manifest
+
+
+def test_how_a_graph_was_quantised_is_read_back_equal(int8_record: dict[str, Any]) -> None:
+    manifest = Manifest.from_json(json.dumps(int8_record), "test")
+    assert json.loads(manifest.to_json()) == int8_record
+    assert Manifest.from_json(manifest.to_json(), "test") == manifest
+    assert manifest.model_copy(update={"engine": None}) == manifest
+
+
+def test_a_record_without_quantisation_is_written_as_before_there_was_any(record: dict[str, Any]) -> None:
+    manifest = Manifest.from_json(json.dumps(record | {"quantisation": None}), "test")
+    assert list(json.loads(manifest.to_json())) == list(record)
+    assert manifest.model_dump(mode="json") == record
+    assert manifest == Manifest.from_json(json.dumps(record), "test")
+
+
+def test_the_types_of_a_graph_are_told(record: dict[str, Any], int8_record: dict[str, Any]) -> None:
+    whole, mixed = (Manifest.from_json(json.dumps(each), "test") for each in (record, int8_record))
+    assert (whole.float_type, whole.types) == ("fp32", "fp32")
+    assert (mixed.float_type, mixed.types) == ("bf16", "int8 (rest bf16)")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"quantisation": None}, "precision int8 needs quantisation"),
+        ({"precision": "bf16"}, "quantisation belongs to precision int8, not to bf16"),
+    ],
+)
+def test_quantisation_and_int8_come_together(
+    int8_record: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ManifestError, match=message):
+        Manifest.from_json(json.dumps(int8_record | changes), "m.json")
 
 
 def test_a_manifest_from_the_future_is_refused_by_its_version(record: dict[str, Any]) -> None:

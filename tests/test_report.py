@@ -21,7 +21,7 @@ pytest.importorskip("torch", reason="the proof needs torch: pip install 'isa-dep
 from isa_deploy.errors import InputError
 from isa_deploy.export.parity import FramePictures, ParityReport, StageComparison, compare_labels
 from isa_deploy.export.report import report_html, report_json, write_report
-from isa_deploy.export.report_pictures import DIFFERENT_BGR, MAX_WH, frame_figures
+from isa_deploy.export.report_pictures import MAX_WH, frame_figures
 from isa_deploy.export.report_words import percent, remade_command
 from isa_deploy.manifest import (
     ClassesSpec,
@@ -32,6 +32,7 @@ from isa_deploy.manifest import (
     ResizeSpec,
     SourceSpec,
 )
+from isa_deploy.pages.figures import HIGHLIGHT_BGR
 from isa_deploy.runtime.datasets import dataset_palette
 
 STREETS = dataset_palette("cityscapes")
@@ -162,7 +163,7 @@ def least_of(stage: dict[str, Any]) -> str:
 
 
 def yellow(picture: np.ndarray) -> int:
-    return int((np.abs(picture.astype(int) - DIFFERENT_BGR).max(axis=2) < 60).sum())
+    return int((np.abs(picture.astype(int) - HIGHLIGHT_BGR).max(axis=2) < 60).sum())
 
 
 def test_a_passed_proof_says_so_first_and_in_words(golden: Path) -> None:
@@ -358,6 +359,7 @@ def test_the_json_has_its_documented_keys_and_numbers(golden: Path) -> None:
         "stages",
         "comparisons",
         "skipped",
+        "int8",
         "environment",
         "command",
         "manifest",

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gpu.context import StepContext
 from gpu.not_run import NotRunError
 from gpu.zoo import MODELS
-from isa_deploy.export.precision import Precision
+from isa_deploy.export.precision import FloatPrecision
 
 __all__ = ["labels_on_gpu", "need_torch_cuda", "torch_module"]
 
@@ -29,7 +29,7 @@ def need_torch_cuda() -> None:
         raise NotRunError(f"torch {torch.__version__} sees no GPU; it needs a build with CUDA")
 
 
-def torch_module(context: StepContext, precision: Precision, channels_last: bool) -> Any:
+def torch_module(context: StepContext, precision: FloatPrecision, channels_last: bool) -> Any:
     """The exported module itself, image to labels, on the GPU, in inference mode's types.
 
     Batch norms are folded already, which is more than a plain checkpoint in torch has.  float32 is as torch

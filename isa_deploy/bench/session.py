@@ -93,7 +93,8 @@ def _measure_shape(
         for runner in (*runners, *products):
             progress.say(f"{title}: warming up {runner.facts.name}")
             warm_ups.append(runner.warm_up())
-        progress.say(f"{title}: measuring {len(runners)} in turns, with the yardstick between")
+        between = ", with the yardstick between" if products else ""
+        progress.say(f"{title}: measuring {len(runners)} in turns{between}")
         turns = race([*runners, *products], request.limit, after_round=progress.advance)
         yardsticks = list(zip([product.facts for product in products], turns[len(runners) :], strict=True))
         peaks = {
@@ -109,8 +110,11 @@ def _measure_shape(
         for worker in (*runners[1:], *products):
             worker.close()
         split = _split(request, runners[0], shape, notes, progress)
-    if any(result.peak_share is None for result in results) and gflop is not None:
-        notes.append("no share of the peak is told for engines on a GPU: its peak is not measured here")
+    if gflop is not None:
+        if any(result.peak_share is None and result.facts.device != "cpu" for result in results):
+            notes.append("no share of the peak is told for engines on a GPU: its peak is not measured here")
+        if any(_arithmetic(result.facts) is None and result.facts.device == "cpu" for result in results):
+            notes.append("no share of the peak is told for int8 engines: the peak of int8 is not measured here")
     return ShapeRecord(shape, gflop, len(turns[0]), tuple(results), tuple(peaks.values()), split)
 
 
@@ -149,19 +153,26 @@ def _gflop(request: Request, shape: Shape, notes: list[str], progress: Progress)
 
 def _products(contestants: Sequence[Facts]) -> list[Product]:
     """The yardsticks that the contestants need."""
-    precisions = dict.fromkeys(_arithmetic(facts) for facts in contestants if facts.device == "cpu")
+    wanted = [_arithmetic(facts) for facts in contestants if facts.device == "cpu"]
+    precisions = dict.fromkeys(each for each in wanted if each is not None)
     if importlib.util.find_spec("openvino") is None:
         return [Product("matrix product", "fp32")] if "fp32" in precisions else []
     return [Product(kind, precision) for precision in precisions for kind in ("convolution", "matrix product")]
 
 
-def _arithmetic(facts: Facts) -> str:
-    """What a contestant computes in on a CPU: float32, whatever its weights are in, unless OpenVINO has bfloat16."""
+def _arithmetic(facts: Facts) -> str | None:
+    """What a contestant computes in on a CPU: float32, whatever its weights are in, unless OpenVINO has bfloat16.
+
+    None for int8 and what is mixed with it, which is held against no yardstick.
+    """
+    if facts.precision == "int8":
+        return None
     return "bf16" if facts.library == "openvino" and facts.precision == "bf16" else "fp32"
 
 
 def _peak_for(facts: Facts, peaks: dict[str, Peak]) -> Peak | None:
-    return peaks.get(_arithmetic(facts)) if facts.device == "cpu" else None
+    arithmetic = _arithmetic(facts)
+    return None if arithmetic is None or facts.device != "cpu" else peaks.get(arithmetic)
 
 
 def _split(request: Request, worker: Worker, shape: Shape, notes: list[str], progress: Progress) -> FrameSplit | None:

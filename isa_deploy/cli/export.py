@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,10 +22,12 @@ from isa_deploy.manifest import Manifest, ShapeRange
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 
 if TYPE_CHECKING:
+    from isa_deploy.export.int8_options import Int8Options, Int8Rest
     from isa_deploy.export.parity import StageComparison
     from isa_deploy.export.pipeline import ExportResult
     from isa_deploy.export.plan_export import PlanPlace, PlanResult, Target
     from isa_deploy.export.precision import Precision
+    from isa_deploy.export.several import SeveralResult
 
 app = make_app()
 
@@ -43,6 +46,13 @@ settings are read from the file. The folder --out receives:
                checkpoint in torch, with pictures (report.json: the same figures)
 
 An export that does not equal its checkpoint is not kept: only its report is, in OUT-failed.
+
+--int8 makes convolutions int8, with ranges from the frames of --calib. Which ranges, and which layers stay wide, is
+chosen by what each costs, measured; the table is printed and stands in the report. An interrupted calibration goes on
+where it stopped.
+
+Two or more of --fp32, --fp16, --bf16 and --int8 make a folder each (OUT/fp32, OUT/int8, ...), and OUT/report.html
+compares them: accuracy against the checkpoint and, with --truth, against label maps, what flips to what, and speed.
 
 With --fp16 or --bf16, where TensorRT and a card are here, or with --plan, a plan is built too. Plans belong to
 a library version and a kind of card, so GRAPH, the model.onnx of an export made elsewhere, builds one where it
@@ -93,8 +103,41 @@ def export_command(
             "--out", help="Folder to write.  [default: the checkpoint's name, or the GRAPH's own folder]", metavar="DIR"
         ),
     ] = None,
+    fp32: Annotated[
+        bool, typer.Option("--fp32", help="Float32; what is exported where no other is asked for.")
+    ] = False,
     fp16: Annotated[bool, typer.Option("--fp16", help="Float16 weights and arithmetic, for GPUs.")] = False,
     bf16: Annotated[bool, typer.Option("--bf16", help="Bfloat16 weights and arithmetic, for GPUs.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Int8 convolutions (Q/DQ nodes), for CPUs and GPUs; needs --calib.")
+    ] = False,
+    calib: Annotated[
+        Path | None,
+        typer.Option("--calib", metavar="FOLDER|VIDEO", help="Int8: pictures or a video that show what will be seen."),
+    ] = None,
+    calib_frames: Annotated[
+        int | None,
+        typer.Option("--calib-frames", metavar="N", help="Int8: frames of it, spread evenly.", show_default="256"),
+    ] = None,
+    max_miou_drop: Annotated[
+        float | None,
+        typer.Option(
+            "--max-miou-drop",
+            metavar="POINTS",
+            min=0,
+            max=100,
+            help="Int8: points of mIoU that may be lost; layers stay wide until it is less.",
+            show_default="0.5",
+        ),
+    ] = None,
+    rest: Annotated[
+        str | None,
+        typer.Option("--rest", metavar="fp32|fp16", help="Int8: the type of everything else.", show_default="fp32"),
+    ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option("--truth", metavar="DIR", help="Several precisions: images/ and labels/ to compare them on."),
+    ] = None,
     shape: Annotated[
         str | None,
         typer.Option("--shape", help="Fix the input's batch, height and width.  [default: all free]", metavar="NxHxW"),
@@ -112,7 +155,7 @@ def export_command(
             "--min-agreement",
             min=0,
             max=1,
-            help="Least share of equal labels.  [default: 0.9995, --fp16 0.99, --bf16 0.97]",
+            help="Least share of equal labels.  [default: 0.9995, --fp16 0.99, --bf16 0.97, --int8 0.95]",
         ),
     ] = None,
     allow_hash_mismatch: Annotated[
@@ -168,8 +211,6 @@ def export_command(
     debug: DebugOption = False,
     version: VersionOption = False,
 ) -> None:
-    if fp16 and bf16:
-        raise InputError("--fp16 and --bf16 exclude each other; give one")
     if (graph is None) == (ckpt is None):
         raise InputError("give either --ckpt CHECKPOINT, to export it, or GRAPH, to build its plan")
     if graph is not None:
@@ -187,12 +228,19 @@ def export_command(
         if plan is False:
             raise InputError("--no-plan and options of the plan exclude each other; leave one out")
         plan = True
-    precision: Precision = "fp16" if fp16 else "bf16" if bf16 else "fp32"
+    given: dict[Precision, bool] = {"fp32": fp32, "fp16": fp16, "bf16": bf16, "int8": int8}
+    precisions: list[Precision] = [name for name, wanted in given.items() if wanted] or ["fp32"]
+    int8_options = read_int8_options(int8, calib, calib_frames, max_miou_drop, rest)
+    if truth is not None and len(precisions) == 1:
+        raise InputError(
+            "--truth is what precisions are compared on; give two or more of --fp32, --fp16, --bf16, --int8"
+        )
     with BuildBar(Console(stderr=True)) as bar:
         work = PlanWork(parse_target(target), device, options, tuple(frames or ()), min_agreement, bar)
         if graph is not None:
-            refuse_checkpoint_options(precision, shape, confidence, plan)
-            planned: PlanResult | None = work.build(graph, out, work.place())
+            refuse_checkpoint_options(any(given.values()), shape, confidence, plan)
+            plans = [work.build(graph, out, work.place())]
+            exports: list[ExportResult] = []
         else:
             assert ckpt is not None
             missing = [
@@ -201,37 +249,98 @@ def export_command(
             if missing:
                 raise BackendUnavailableError(f"{', '.join(missing)} not installed; pip install 'isa-deploy[export]'")
             # a plan that cannot be had is said before minutes of tracing
-            place = work.place() if plan else work.place_if_any() if plan is None and precision != "fp32" else None
-            from isa_deploy.export.pipeline import export
+            on_gpu = any(each != "fp32" for each in (*precisions[:-1], float_type(precisions[-1], int8_options)))
+            place = work.place() if plan else work.place_if_any() if plan is None and on_gpu else None
 
-            result = export(
-                ckpt,
-                out,
-                precision=precision,
-                shape_nhw=fixed,
-                confidence=confidence,
-                frames=frames or (),
-                min_agreement=min_agreement,
-                allow_hash_mismatch=allow_hash_mismatch,
-                accept=lambda manifest: None if place is None else work.check(manifest, place),
-                progress=bar.step,
-            )
-            bar.pause()
-            tell_export(result)
-            planned = None if place is None else work.build(result.onnx, None, place)
-    if planned is not None:
+            def accept(manifest: Manifest) -> None:
+                if place is not None:
+                    work.check(manifest, place)
+
+            if len(precisions) == 1:
+                from isa_deploy.export.pipeline import export
+
+                result = export(
+                    ckpt,
+                    out,
+                    precision=precisions[0],
+                    int8=int8_options,
+                    shape_nhw=fixed,
+                    confidence=confidence,
+                    frames=frames or (),
+                    min_agreement=min_agreement,
+                    allow_hash_mismatch=allow_hash_mismatch,
+                    accept=accept,
+                    progress=bar.step,
+                )
+                exports = [result]
+                bar.pause()
+                tell_export(result)
+            else:
+                from isa_deploy.export.several import export_several
+
+                several = export_several(
+                    ckpt,
+                    out,
+                    precisions,
+                    int8=int8_options,
+                    truth=truth,
+                    shape_nhw=fixed,
+                    confidence=confidence,
+                    frames=frames or (),
+                    min_agreement=min_agreement,
+                    allow_hash_mismatch=allow_hash_mismatch,
+                    accept=accept,
+                    progress=bar.step,
+                    command=shlex.join(["isa-export", *sys.argv[1:]]),
+                )
+                exports = list(several.exports.values())
+                bar.pause()
+                tell_several(several)
+            plans = [] if place is None else [work.build(each.onnx, None, place) for each in exports]
+    for planned in plans:
         tell_plan(planned)
-    elif work.missing:
-        again = shlex.join(["isa-export", str(result.onnx), "--plan"])
-        typer.echo(f"plan:   none, {work.missing}; where TensorRT and a card are: {again}")
+    if work.missing:
+        for each in exports:
+            again = shlex.join(["isa-export", str(each.onnx), "--plan"])
+            typer.echo(f"plan:   none, {work.missing}; where TensorRT and a card are: {again}")
 
 
-def refuse_checkpoint_options(precision: str, shape: str | None, confidence: bool, plan: bool | None) -> None:
-    """Raise :class:`InputError` for options that a GRAPH has no use for."""
-    if precision != "fp32" or shape is not None or confidence:
+def float_type(precision: Precision, int8: Int8Options | None) -> str:
+    """What the floats of an export are in."""
+    return precision if int8 is None or precision != "int8" else int8.rest
+
+
+def read_int8_options(
+    wanted: bool, calib: Path | None, frames: int | None, max_miou_drop: float | None, rest: str | None
+) -> Int8Options | None:
+    """The options of ``--int8``, None without it.  Raises :class:`InputError` where they make no sense."""
+    if not wanted:
+        if any(each is not None for each in (calib, frames, max_miou_drop, rest)):
+            raise InputError("--calib, --calib-frames, --max-miou-drop and --rest belong to --int8; give it too")
+        return None
+    if calib is None:
+        raise InputError("--int8 needs frames to calibrate with; give --calib a folder of pictures or a video")
+    rests: dict[str | None, Int8Rest] = {None: "fp32", "fp32": "fp32", "fp16": "fp16"}
+    if rest not in rests:
         raise InputError(
-            "--fp16, --bf16, --shape and --confidence belong to --ckpt: a GRAPH is what it was exported as; export it "
-            "again for another"
+            f"--rest '{rest}' is neither fp32 nor fp16; a CPU with bfloat16 computes the rest of an fp32 one in it"
+        )
+    from isa_deploy.export.int8_options import CALIBRATION_FRAMES, MAX_MIOU_DROP, Int8Options
+
+    return Int8Options(
+        calib,
+        CALIBRATION_FRAMES if frames is None else frames,
+        MAX_MIOU_DROP if max_miou_drop is None else max_miou_drop,
+        rests[rest],
+    )
+
+
+def refuse_checkpoint_options(precision: bool, shape: str | None, confidence: bool, plan: bool | None) -> None:
+    """Raise :class:`InputError` for options that a GRAPH has no use for."""
+    if precision or shape is not None or confidence:
+        raise InputError(
+            "--fp32, --fp16, --bf16, --int8, --shape and --confidence belong to --ckpt: a GRAPH is what it was "
+            "exported as; export it again for another"
         )
     if plan is False:
         raise InputError("--no-plan with a GRAPH leaves nothing to do; leave it out")
@@ -316,7 +425,25 @@ def tell_export(result: ExportResult) -> None:
     tell_comparisons(result.report.comparisons, "the checkpoint's")
     for stage, reason in result.report.skipped.items():
         typer.echo(f"not run: {stage} ({reason})")
+    if result.int8 is not None:
+        from isa_deploy.export.int8_words import choice_lines
+
+        for line in choice_lines(result.int8):
+            typer.echo(line)
     typer.echo(f"graph:  {result.onnx}")
+    typer.echo(f"report: {result.folder / 'report.html'}")
+
+
+def tell_several(result: SeveralResult) -> None:
+    """Each export, and a line for each way of running one."""
+    for each in result.exports.values():
+        tell_export(each)
+    comparison = result.comparison
+    for row in comparison.rows:
+        cost = "" if row.cost is None else f", {100 * row.cost:+.2f} points of mIoU lost"
+        typer.echo(f"{row.combination.name}: {row.agreement:.2%} of the labels equal{cost}, {row.timing.ms:.1f} ms")
+    for name, reason in comparison.skipped.items():
+        typer.echo(f"not compared: {name} ({reason})")
     typer.echo(f"report: {result.folder / 'report.html'}")
 
 

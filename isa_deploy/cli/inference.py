@@ -25,10 +25,15 @@ from isa_deploy.cli.video_inference import VideoInference
 from isa_deploy.cli.video_options import VideoOptions
 from isa_deploy.cli.video_task import VideoTask
 from isa_deploy.errors import InputError
-from isa_deploy.runtime.images import MAX_PIXELS, read_image, write_png
+from isa_deploy.runtime.images import MAX_PIXELS, ReadingAdvice, read_image, write_png
 from isa_deploy.runtime.segmenter import Segmenter
 
 __all__ = ["Inference", "LargeInference", "LargeResult"]
+
+ADVICE = ReadingAdvice(
+    too_large="use --tiling tiles, or allow more with --max-pixels",
+    jpeg_2000="use --tiling tiles, or save it as TIFF or PNG",
+)
 
 
 class LargeResult(Protocol):
@@ -148,7 +153,7 @@ class Inference:
 
     def _infer_image(self, source: Source) -> npt.NDArray[np.int64]:
         with input_errors():
-            frame_hwc = read_image(source.path, self.max_pixels)
+            frame_hwc = read_image(source.path, self.max_pixels, ADVICE)
             image = in_colour_order(frame_hwc, self.segmenter.manifest)
             labels_hw = self.tally.engine(lambda: self.segmenter.segment(image))
         self.tally.frames += 1

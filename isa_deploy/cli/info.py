@@ -12,7 +12,7 @@ import typer
 from isa_deploy.cli.run import DebugOption, VersionOption, make_app, run
 from isa_deploy.errors import BackendUnavailableError, InputError
 from isa_deploy.files import os_errors
-from isa_deploy.manifest import MANIFEST_FILE, EngineSpec, Manifest, read_manifest
+from isa_deploy.manifest import MANIFEST_FILE, EngineSpec, Manifest, QuantisationSpec, read_manifest
 from isa_deploy.runtime.onnx_metadata import read_onnx_manifest
 from isa_deploy.runtime.opening import ONNX_FILE, find_engine
 from isa_deploy.runtime.plan import PLAN_FILE, PLAN_SUFFIXES, file_sha256, plan_manifest
@@ -72,7 +72,8 @@ def find_manifest(file: Path) -> Manifest:
         if not file.is_file():
             raise InputError(f"{file}: no such file; give a plan with its manifest beside it")
         return plan_manifest(file)
-    if file.is_dir() and ((file / PLAN_FILE).is_file() or not (file / ONNX_FILE).is_file()):
+    described = (file / MANIFEST_FILE).exists()
+    if file.is_dir() and described and ((file / PLAN_FILE).is_file() or not (file / ONNX_FILE).is_file()):
         return read_manifest(file / MANIFEST_FILE)
     if file.suffix == ".json":
         return read_manifest(file)
@@ -106,7 +107,8 @@ def print_manifest(manifest: Manifest) -> None:
     confidence = "" if outputs.confidence is None else f", {outputs.confidence} (uint8 N x H x W)"
     rows = [
         ("model", manifest.architecture),
-        ("precision", manifest.precision),
+        ("precision", manifest.types),
+        *([] if manifest.quantisation is None else quantisation_rows(manifest.quantisation)),
         ("checkpoint", f"{manifest.source.file} ({manifest.source.layout})"),
         ("sha256", manifest.source.sha256),
         ("input", f"{spec.name}: uint8 {' x '.join(sides)} x 3, {spec.colour_order}"),
@@ -123,6 +125,16 @@ def print_manifest(manifest: Manifest) -> None:
     if manifest.engine is not None:
         rows += engine_rows(manifest.engine)
     print_table(rows)
+
+
+def quantisation_rows(spec: QuantisationSpec) -> list[tuple[str, str]]:
+    """How a graph was quantised, in words."""
+    kept = ", ".join(spec.kept) or "nothing"
+    return [
+        ("int8", _counted(spec.layers, "convolution")),
+        ("kept wide", f"{kept} ({spec.rest})" if spec.kept else kept),
+        ("ranges", f"{spec.ranges}, of {_counted(spec.frames, 'calibration frame')}"),
+    ]
 
 
 def engine_rows(engine: EngineSpec) -> list[tuple[str, str]]:
@@ -215,6 +227,10 @@ def print_models() -> None:
     typer.echo(f"{'name':<52}{'data set':<24}{'mIoU':>6}{'ms+flip':>9}  file")
     for card in load_cards():
         typer.echo(f"{card.name:<52}{card.dataset:<24}{card.miou:>6.2f}{card.miou_ms_flip:>9.2f}  {card.file}")
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -2,7 +2,8 @@
 
 ====  ==================================================================
 0     it worked
-1     it ran and the result is bad, or it met an error nobody expected
+1     it ran and the result is bad or could not be printed, or it met an
+      error nobody expected
 2     it could not run: usage, input, a part that is not installed
 130   it was interrupted
 ====  ==================================================================
@@ -10,12 +11,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import traceback
 import warnings
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -53,6 +55,7 @@ def run(app: typer.Typer, program: str) -> NoReturn:
         print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
     warnings.showwarning = show_warning
+    output = _watched_output()
     code: int | str | None = 0
     try:
         app(prog_name=program)
@@ -71,16 +74,71 @@ def run(app: typer.Typer, program: str) -> NoReturn:
         _complain(program, one_line(error), debug)
     except Exception as error:  # noqa: BLE001  the one place where the unexpected becomes a line
         code = BAD_RESULT
-        hint = "" if debug else "; this is a fault of isa-deploy: --debug shows where"
-        _complain(program, f"unexpected {type(error).__name__}: {one_line(error)}{hint}", debug)
+        if output is None or error is not output.failure:
+            hint = "" if debug else "; this is a fault of isa-deploy: --debug shows where"
+            _complain(program, f"unexpected {type(error).__name__}: {one_line(error)}{hint}", debug)
     _ignore_signals()
+    failure = _output_failure(output)
+    if failure is not None:
+        code = BAD_RESULT
+        if not isinstance(failure, BrokenPipeError):  # a reader that went away (| head) knows it
+            print(f"{program}: error: cannot write to standard output ({failure.strerror})", file=sys.stderr)
+        # without this Python complains again on its way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(code)
+
+
+class _Output(io.RawIOBase):
+    """Standard output that remembers in ``failure`` why it could not be written."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__()
+        self._raw = raw
+        self.failure: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def write(self, data: Any) -> int | None:
+        try:
+            return self._raw.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def _watched_output() -> _Output | None:
+    """Make ``sys.stdout`` one that any name can be printed to.  Where it is the process's own, not one that somebody
+    put in its place, it remembers its failure too, and is returned."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return None
+    buffer: object = sys.stdout.buffer
+    raw = buffer.raw if isinstance(buffer, io.BufferedWriter) else buffer  # PYTHONUNBUFFERED leaves the buffer away
+    output = None
+    if sys.stdout is sys.__stdout__ and isinstance(raw, io.RawIOBase):
+        output = _Output(raw)
+        by_line = sys.stdout.line_buffering or raw is buffer
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(output), encoding=sys.stdout.encoding, line_buffering=by_line)
+    # a name that the terminal's encoding lacks must not cost the result that stands beside it
+    sys.stdout.reconfigure(errors="backslashreplace")
+    return output
+
+
+def _output_failure(output: _Output | None) -> OSError | None:
+    """Why something that was printed could not be written to standard output, or None where all of it was."""
+    if sys.stdout is None:  # closed by whoever started it (>&-)
+        return None
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader went away (| head); without this Python complains again on its way out
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = BAD_RESULT
-    raise SystemExit(code)
+    except OSError as error:
+        return error
+    return None if output is None else output.failure
 
 
 def _ignore_signals() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from isa_deploy.export.precision import TORCH_DTYPES, Precision, cast_network, fold_batch_norms
+from isa_deploy.export.precision import TORCH_DTYPES, FloatPrecision, cast_network, fold_batch_norms
 from isa_deploy.models.isanet import ISANet
 from isa_deploy.runtime.resample import average_windows
 from isa_deploy.runtime.tiling import WindowGrid
@@ -130,7 +130,7 @@ class FrameNetwork(nn.Module):
     """
 
     def __init__(
-        self, network: ISANet, normalisation: Normalisation, precision: Precision, outputs: tuple[str, ...]
+        self, network: ISANet, normalisation: Normalisation, precision: FloatPrecision, outputs: tuple[str, ...]
     ) -> None:
         super().__init__()
         network = copy.deepcopy(network).eval()
@@ -163,7 +163,7 @@ class WholeGraph(FrameNetwork):
     """One pass over each frame: image to (labels, logits[, confidence]), any size."""
 
     def __init__(
-        self, network: ISANet, normalisation: Normalisation, precision: Precision, outputs: tuple[str, ...]
+        self, network: ISANet, normalisation: Normalisation, precision: FloatPrecision, outputs: tuple[str, ...]
     ) -> None:
         super().__init__(network, normalisation, precision, outputs)
         self.upsample = Upsample(network.config.align_corners)
@@ -183,7 +183,7 @@ class SlideGraph(FrameNetwork):
         self,
         network: ISANet,
         normalisation: Normalisation,
-        precision: Precision,
+        precision: FloatPrecision,
         outputs: tuple[str, ...],
         grid: WindowGrid,
     ) -> None:
@@ -200,7 +200,7 @@ class SlideGraph(FrameNetwork):
 def build_graph(
     network: ISANet,
     normalisation: Normalisation,
-    precision: Precision,
+    precision: FloatPrecision,
     outputs: tuple[str, ...],
     grid: WindowGrid | None,
 ) -> WholeGraph | SlideGraph:

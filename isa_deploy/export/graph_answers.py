@@ -43,9 +43,9 @@ class GraphAnswers:
 
         Raises :class:`BackendUnavailableError` where none is, and as :meth:`Segmenter.open`.
         """
-        exported = read_onnx_manifest(onnx).precision
-        engines = check_engines(exported)
-        if exported != "fp32":
+        manifest = read_onnx_manifest(onnx)
+        engines = check_engines(manifest.float_type)
+        if manifest.precision != "fp32":
             engines = dict(list(engines.items())[:1])  # a second one only tells how exact float32 is
         self._segmenters: list[Segmenter] = []
         try:

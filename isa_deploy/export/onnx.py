@@ -17,14 +17,17 @@ import torch
 from isa_deploy import __version__
 from isa_deploy.errors import ExportError
 from isa_deploy.export.graph import SlideGraph, WholeGraph
-from isa_deploy.export.precision import Precision
+from isa_deploy.export.precision import FloatPrecision
 from isa_deploy.manifest import METADATA_KEY, Manifest
 
-__all__ = ["OPSETS", "ShapeNHW", "save_onnx", "trace"]
+__all__ = ["OPSETS", "QUANTISED_FP16_OPSET", "ShapeNHW", "save_onnx", "trace"]
 
 OPSETS = {"fp32": 18, "fp16": 18, "bf16": 22}
 """torch's exporter writes 18 without a conversion; bfloat16 convolutions exist from 22 on.
 TensorRT 10 and 11 read 9 to 24."""
+
+QUANTISED_FP16_OPSET = 19
+"""QuantizeLinear takes float16 from here on."""
 
 ShapeNHW = tuple[int | None, int | None, int | None]
 """Batch, height and width of the input, None where the graph leaves them free."""
@@ -35,11 +38,13 @@ SAMPLE_NHW = (2, 130, 194)
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def trace(graph: WholeGraph | SlideGraph, shape_nhw: ShapeNHW, precision: Precision) -> ir.Model:
+def trace(
+    graph: WholeGraph | SlideGraph, shape_nhw: ShapeNHW, precision: FloatPrecision, opset: int | None = None
+) -> ir.Model:
     """Trace the module with torch's exporter (dynamo) into an ONNX model in memory.
 
     Nodes are named by their module's path (``head/global_relation/MatMul``), weights as in the checkpoint.
-    Raises :class:`ExportError` where torch cannot trace it.
+    ``opset``: another than the precision's own.  Raises :class:`ExportError` where torch cannot trace it.
     """
     sample = tuple(fixed or free for fixed, free in zip(shape_nhw, SAMPLE_NHW, strict=True))
     image = torch.zeros((*sample, 3), dtype=torch.uint8)
@@ -53,7 +58,7 @@ def trace(graph: WholeGraph | SlideGraph, shape_nhw: ShapeNHW, precision: Precis
                 input_names=["image"],
                 output_names=list(graph.outputs),
                 dynamic_shapes=({**free},) if free else None,
-                opset_version=OPSETS[precision],
+                opset_version=opset or OPSETS[precision],
                 verbose=False,
             )
         except torch.onnx.errors.OnnxExporterError as error:

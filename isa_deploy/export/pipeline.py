@@ -9,11 +9,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx_ir as ir
+
 from isa_deploy.errors import ExportError, ParityError
+from isa_deploy.export.calibration_frames import calibration_frames
 from isa_deploy.export.graph import Normalisation, build_graph
-from isa_deploy.export.onnx import ShapeNHW, save_onnx, trace
+from isa_deploy.export.int8 import calibrate_and_choose, int8_graph
+from isa_deploy.export.int8_options import Int8Options
+from isa_deploy.export.int8_search import Int8Choice
+from isa_deploy.export.onnx import QUANTISED_FP16_OPSET, ShapeNHW, save_onnx, trace
 from isa_deploy.export.parity import ParityReport, prove
-from isa_deploy.export.precision import Precision
+from isa_deploy.export.precision import FloatPrecision, Precision
 from isa_deploy.export.proof_frames import proof_frames
 from isa_deploy.export.publishing import (
     PLAN_REPORT_FILES,
@@ -32,6 +38,7 @@ from isa_deploy.manifest import (
     InputSpec,
     Manifest,
     OutputsSpec,
+    QuantisationSpec,
     ResizeSpec,
     SourceSpec,
 )
@@ -41,7 +48,7 @@ from isa_deploy.runtime.opening import ONNX_FILE
 from isa_deploy.runtime.plan import PLAN_FILE
 from isa_deploy.runtime.tiling import WindowGrid, slide_grid
 
-__all__ = ["ONNX_FILE", "ExportResult", "export", "make_manifest"]
+__all__ = ["ONNX_FILE", "ExportResult", "calibration_journal", "export", "make_manifest"]
 
 FIXED_SLIDE_FLOATS = 64 * 1024 * 1024
 FIXED_SLIDE_WINDOWS = 256
@@ -51,13 +58,14 @@ FIXED_SLIDE_WINDOWS = 256
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Where an export lies and what its proof says."""
+    """Where an export lies and what its proof says; ``int8``: what was chosen for an int8 one, else None."""
 
     folder: Path
     onnx: Path
     manifest: Manifest
     report: ParityReport
     assumptions: tuple[str, ...]
+    int8: Int8Choice | None = None
 
 
 def _silent(line: str) -> None:
@@ -73,6 +81,7 @@ def export(
     out: str | Path | None = None,
     *,
     precision: Precision = "fp32",
+    int8: Int8Options | None = None,
     shape_nhw: ShapeNHW = (None, None, None),
     confidence: bool = False,
     frames: Sequence[str | Path] = (),
@@ -83,7 +92,9 @@ def export(
 ) -> ExportResult:
     """Export a checkpoint to a folder with ``model.onnx``, ``model.json`` and the proof.
 
-    ``out`` is the folder (default: named after the checkpoint, in the current one); ``shape_nhw`` fixes
+    ``out`` is the folder (default: named after the checkpoint, in the current one); ``int8`` says how, where
+    ``precision`` is "int8": the calibration goes on where an interrupted one of the same frames stopped
+    (:func:`calibration_journal`).  ``shape_nhw`` fixes
     batch, height and width where not None; ``confidence`` adds that output; ``frames`` are pictures to
     prove on (default: the bundled ones); ``min_agreement`` replaces the least label agreement.  ``accept`` is
     shown the manifest before the work begins, and may raise.
@@ -95,8 +106,17 @@ def export(
     checkpoint_path = Path(ckpt)
     folder = Path(out if out is not None else checkpoint_path.stem)
     checkpoint = read_checkpoint(checkpoint_path, allow_hash_mismatch=allow_hash_mismatch)
-    manifest = make_manifest(checkpoint, precision, shape_nhw, confidence)
+    if (precision == "int8") != (int8 is not None):
+        raise ExportError('int8 options belong to precision "int8", which needs them; give both or neither')
+    float_type: FloatPrecision = int8.rest if int8 is not None else _float(precision)
+    manifest = make_manifest(checkpoint, float_type, shape_nhw, confidence)
     accept(manifest)
+    shown = None
+    if int8 is not None:
+        progress(f"int8: looking at the frames of {int8.calib}")
+        shown = calibration_frames(int8.calib, int8.frames, manifest)
+        for note in shown.notes:
+            progress(f"int8: {note}")
     pictures = proof_frames(frames, manifest)
     make_folder(folder if folder.exists() else folder.parent)
     with os_errors(folder, "write the export"):
@@ -105,13 +125,27 @@ def export(
         network = build_network(checkpoint)
         normalisation = Normalisation(manifest.input.mean, manifest.input.std, swap_channels=checkpoint.to_rgb)
         outputs = ("labels", "logits", "confidence") if confidence else ("labels", "logits")
-        progress(f"tracing {checkpoint.config.name}, {precision}")
-        graph = build_graph(network, normalisation, precision, outputs, fixed_windows(manifest))
-        model = trace(graph, shape_nhw, precision)
+        grid = fixed_windows(manifest)
+
+        def traced(kind: FloatPrecision, opset: int | None = None) -> ir.Model:
+            progress(f"tracing {checkpoint.config.name}, {kind}")
+            return trace(build_graph(network, normalisation, kind, outputs, grid), shape_nhw, kind, opset)
+
+        choice = None
+        if int8 is None:
+            model = traced(float_type)
+        else:
+            assert shown is not None
+            journal = calibration_journal(folder)
+            floats, choice = calibrate_and_choose(traced("fp32"), shown, int8.max_miou_drop, work, journal, progress)
+            rest = None if int8.rest == "fp32" else traced(int8.rest, QUANTISED_FP16_OPSET)
+            model, quantisation = int8_graph(floats, choice, int8.rest, rest, len(shown))
+            del floats, rest
+            manifest = make_manifest(checkpoint, "int8", shape_nhw, confidence, quantisation)
         with os_errors(folder, "write the graph"):
             save_onnx(model, manifest, work / ONNX_FILE)
             (work / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
-        del graph, model
+        del model
         reference = Reference(network, checkpoint)
         report, compared = prove(
             reference,
@@ -121,7 +155,7 @@ def export(
             min_agreement,
             progress,
         )
-        write_report(report, compared, work)
+        write_report(report, compared, work, choice=choice)
         if not report.passed:
             failed = failed_folder(folder)
             publish(work, failed, REPORT_FILES)
@@ -135,12 +169,30 @@ def export(
         with folder_lock(folder) if folder.exists() else nullcontext():
             publish(work, folder, (*REPORT_FILES, MANIFEST_FILE, ONNX_FILE), (PLAN_FILE, *PLAN_REPORT_FILES))
         forget_failure(folder, REPORT_FILES)
+        if int8 is not None:
+            calibration_journal(folder).unlink(missing_ok=True)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return ExportResult(folder, folder / ONNX_FILE, manifest, report, checkpoint.assumptions)
+    return ExportResult(folder, folder / ONNX_FILE, manifest, report, checkpoint.assumptions, choice)
 
 
-def make_manifest(checkpoint: Checkpoint, precision: Precision, shape_nhw: ShapeNHW, confidence: bool) -> Manifest:
+def calibration_journal(folder: Path) -> Path:
+    """Where a calibration for ``folder`` is kept until its export is there: beside it."""
+    return failed_folder(folder).with_name(f"{folder.resolve().name}-calibration.npz")
+
+
+def _float(precision: Precision) -> FloatPrecision:
+    assert precision != "int8"
+    return precision
+
+
+def make_manifest(
+    checkpoint: Checkpoint,
+    precision: Precision,
+    shape_nhw: ShapeNHW,
+    confidence: bool,
+    quantisation: QuantisationSpec | None = None,
+) -> Manifest:
     """The manifest of an export.  Raises :class:`ExportError` for a shape that the model cannot have."""
     if (shape_nhw[1] is None) != (shape_nhw[2] is None):
         raise ExportError(f"shape {shape_nhw} fixes one of height and width; fix both or none")
@@ -178,6 +230,7 @@ def make_manifest(checkpoint: Checkpoint, precision: Precision, shape_nhw: Shape
             logits_stride=checkpoint.config.stride,
             confidence="confidence" if confidence else None,
         ),
+        quantisation=quantisation,
     )
 
 

@@ -134,7 +134,7 @@ def export_plan(
     if not_run is None:
         # what the proof lacks is said before the minutes of a build
         pictures = _fit(proof_frames(frames, manifest), manifest, profiles)
-        check_engines(manifest.precision)
+        check_engines(manifest.float_type)
     with os_errors(graph, "read the graph"):
         if graph.stat().st_size > MAX_ONNX_BYTES:
             raise InputError(f"{graph}: the graph has over 2 GiB, which no ISANet has; give a model.onnx of isa-export")

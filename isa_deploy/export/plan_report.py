@@ -56,11 +56,12 @@ from isa_deploy.export.plan_report_words import (
     tensor_rows,
 )
 from isa_deploy.export.publishing import PLAN_REPORT_FILES
-from isa_deploy.export.report_files import json_text, render_page, write_texts
+from isa_deploy.export.report_files import render_page
 from isa_deploy.export.report_pictures import frame_figures
 from isa_deploy.export.report_tables import class_rows, frame_lines, legend, proof_record, shown_stage, summaries
 from isa_deploy.export.report_words import failed, model_facts
 from isa_deploy.manifest import EngineSpec, Manifest
+from isa_deploy.pages.texts import json_text, write_texts
 from isa_deploy.runtime.backends.signature import TensorSpec
 from isa_deploy.runtime.backends.tensorrt_log import one_line
 from isa_deploy.runtime.opening import ONNX_FILE

@@ -92,7 +92,7 @@ def plan_facts(
         ("Hardware-compatible", _hardware_words(engine), False),
         ("Version-compatible", _version_words(engine), False),
         ("Size", size, False),
-        ("Types", f"{manifest.precision}; the graph’s own types, none lowered by the build", False),
+        ("Types", f"{manifest.types}; the graph’s own types, none lowered by the build", False),
         ("Built from", graph_file, False),
         ("The graph’s SHA-256", engine.onnx_sha256, True),
         ("The plan’s SHA-256", engine.plan_sha256, True),

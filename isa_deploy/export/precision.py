@@ -11,9 +11,12 @@ from typing import Literal
 import torch
 from torch import nn
 
-__all__ = ["TORCH_DTYPES", "Precision", "cast_network", "fold_batch_norms"]
+__all__ = ["TORCH_DTYPES", "FloatPrecision", "Precision", "cast_network", "fold_batch_norms"]
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+"""What an export may be in; int8 is a float graph that is quantised after it was traced."""
+
+FloatPrecision = Literal["fp32", "fp16", "bf16"]
 
 TORCH_DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

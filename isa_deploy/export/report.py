@@ -21,6 +21,11 @@ is the string ``"nan"``, ``"inf"`` or ``"-inf"``, because JSON has none:
     One for each stage and frame, with the fields of :class:`~isa_deploy.export.parity.StageComparison`.
 ``skipped``
     Stages that did not run, to the reason.
+``int8``
+    Null, or what an int8 graph was chosen by, on ``frames`` calibration frames: ``ranges`` (the way), ``points`` of
+    mIoU lost as estimated, ``budget`` (points allowed), ``agreement`` (share of equal labels), ``tried_ranges`` and
+    ``layers`` with the fields of :class:`~isa_deploy.export.int8_search.RangeFinding` and
+    :class:`~isa_deploy.export.int8_search.LayerFinding`.
 ``environment``
     Versions and processor, as text.
 ``command``
@@ -35,8 +40,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from isa_deploy.export.int8_search import Int8Choice
+from isa_deploy.export.int8_words import choice_record
 from isa_deploy.export.parity import FramePictures, ParityReport, StageComparison
-from isa_deploy.export.report_files import json_text, render_page, write_texts
+from isa_deploy.export.report_files import render_page
 from isa_deploy.export.report_pictures import frame_figures
 from isa_deploy.export.report_tables import (
     StageSummary,
@@ -48,6 +55,7 @@ from isa_deploy.export.report_tables import (
     summaries,
 )
 from isa_deploy.export.report_words import THE_CHECKPOINT, failed, model_facts, remade_command, verdict
+from isa_deploy.pages.texts import json_text, write_texts
 
 __all__ = ["HTML_FILE", "JSON_FILE", "report_html", "report_json", "write_report"]
 
@@ -57,28 +65,39 @@ HTML_FILE = "report.html"
 
 
 def write_report(
-    report: ParityReport, pictures: Sequence[FramePictures], folder: Path, command: str | None = None
+    report: ParityReport,
+    pictures: Sequence[FramePictures],
+    folder: Path,
+    command: str | None = None,
+    choice: Int8Choice | None = None,
 ) -> None:
     """Write ``report.json`` and ``report.html`` into an existing folder, each whole or not at all.
 
-    ``command`` is what the user ran; without it both files show one that makes the same export.  Raises
+    ``command`` is what the user ran; without it both files show one that makes the same export.  ``choice``: what was
+    chosen for an int8 graph.  Raises
     :class:`~isa_deploy.errors.InputError` where a file cannot be written.
     """
     write_texts(
         folder,
         {
-            JSON_FILE: report_json(report, pictures, command),
-            HTML_FILE: report_html(report, pictures, command),
+            JSON_FILE: report_json(report, pictures, command, choice),
+            HTML_FILE: report_html(report, pictures, command, choice),
         },
     )
 
 
-def report_json(report: ParityReport, pictures: Sequence[FramePictures], command: str | None = None) -> str:
+def report_json(
+    report: ParityReport,
+    pictures: Sequence[FramePictures],
+    command: str | None = None,
+    choice: Int8Choice | None = None,
+) -> str:
     """The text of ``report.json``; its keys are this module's docstring."""
     return json_text(
         {
             "format_version": FORMAT_VERSION,
             **proof_record(report, pictures),
+            "int8": None if choice is None else choice_record(choice),
             "environment": report.environment,
             "command": command or remade_command(report),
             "manifest": report.manifest.model_dump(mode="json"),
@@ -86,7 +105,12 @@ def report_json(report: ParityReport, pictures: Sequence[FramePictures], command
     )
 
 
-def report_html(report: ParityReport, pictures: Sequence[FramePictures], command: str | None = None) -> str:
+def report_html(
+    report: ParityReport,
+    pictures: Sequence[FramePictures],
+    command: str | None = None,
+    choice: Int8Choice | None = None,
+) -> str:
     """The text of ``report.html``: one file that needs no other, no script and no network.
 
     Names of classes, frames and files are somebody else's: everything is escaped, and the page's own policy
@@ -104,6 +128,7 @@ def report_html(report: ParityReport, pictures: Sequence[FramePictures], command
             "stages": stages,
             "grid": _grid(report, stages),
             "classes": class_rows(report, stages),
+            "choice": choice,
             "legend": legend(report.manifest, pictures),
             "figures": figures,
             "left_out": len(pictures) - len(figures),

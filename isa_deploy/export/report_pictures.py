@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,33 +10,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from isa_deploy.errors import ExportError
 from isa_deploy.export.parity import FramePictures
 from isa_deploy.export.report_words import THE_CHECKPOINT, Sides
+from isa_deploy.pages.figures import HIGHLIGHT_BGR, Figure, dimmed, jpeg_figure, resized, shown_wh
 from isa_deploy.runtime.palette import PaletteRGB, overlay
 
-__all__ = ["Figure", "FrameFigures", "frame_figures"]
+__all__ = ["FrameFigures", "frame_figures"]
 
 UInt8 = npt.NDArray[np.uint8]
 
 MAX_WH = (640, 960)  # a picture in the report
 MAX_CHARACTERS = 2_500_000  # of all pictures together, in base64: the page stays under 3 MB
 JPEG_QUALITY = 85
-
-# bright yellow on a dark grey frame: the strongest contrast of lightness, which every eye sees
-DIFFERENT_BGR = (0, 225, 255)
-DIMMED = 0.35
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One picture as a ``data:`` URI, with what stands under it and what is read aloud instead of it."""
-
-    uri: str
-    caption: str
-    alt: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -81,11 +65,11 @@ def _differing(picture: FramePictures, stage: str) -> npt.NDArray[np.bool_]:
 
 def _figures(picture: FramePictures, palette_rgb: PaletteRGB, stage: str | None, sides: Sides) -> FrameFigures:
     height, width = picture.reference_hw.shape
-    size_wh = _small_wh(height, width)
-    frame = _resized(picture.frame_hwc, size_wh, cv2.INTER_AREA)
+    size_wh = shown_wh(height, width, MAX_WH)
+    frame = resized(picture.frame_hwc, size_wh, cv2.INTER_AREA)
 
     def over_frame(labels_hw: UInt8) -> UInt8:
-        return overlay(frame, _resized(labels_hw, size_wh, cv2.INTER_NEAREST), palette_rgb)
+        return overlay(frame, resized(labels_hw, size_wh, cv2.INTER_NEAREST), palette_rgb)
 
     figures = [
         _figure(frame, "The frame", f"The frame {picture.frame}"),
@@ -127,37 +111,16 @@ def _difference_figure(
 
 def _highlighted(small_hwc: UInt8, differing_hw: npt.NDArray[np.bool_]) -> UInt8:
     height, width = small_hwc.shape[:2]
-    grey = cv2.cvtColor(small_hwc, cv2.COLOR_BGR2GRAY)
-    picture = cv2.cvtColor(cv2.convertScaleAbs(grey, alpha=DIMMED), cv2.COLOR_GRAY2BGR)
+    picture = cv2.cvtColor(dimmed(small_hwc), cv2.COLOR_GRAY2BGR)
     # a lone pixel becomes some five of the small picture on a side: one would be lost between its samples,
     # and two on a screen
     shrunk = max(differing_hw.shape[0] / height, differing_hw.shape[1] / width)
     side = 2 * math.ceil(2.5 * shrunk) - 1
     grown = cv2.dilate(differing_hw.astype(np.uint8), np.ones((side, side), dtype=np.uint8))
-    mask = _resized(grown.astype(np.uint8, copy=False), (width, height), cv2.INTER_NEAREST)
-    picture[mask > 0] = DIFFERENT_BGR
+    mask = resized(grown.astype(np.uint8, copy=False), (width, height), cv2.INTER_NEAREST)
+    picture[mask > 0] = HIGHLIGHT_BGR
     return picture.astype(np.uint8, copy=False)
 
 
-def _small_wh(height: int, width: int) -> tuple[int, int]:
-    shrink = min(1.0, MAX_WH[0] / width, MAX_WH[1] / height)
-    return max(1, round(width * shrink)), max(1, round(height * shrink))
-
-
-def _resized(picture: UInt8, size_wh: tuple[int, int], interpolation: int) -> UInt8:
-    return cv2.resize(picture, size_wh, interpolation=interpolation).astype(np.uint8, copy=False)
-
-
-def _figure(picture_hwc: npt.NDArray[np.uint8], caption: str, alt: str) -> Figure:
-    # colour at full resolution: the usual half would wash thin classes and lone pixels out
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        JPEG_QUALITY,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    done, data = cv2.imencode(".jpg", picture_hwc, options)
-    if not done:
-        raise ExportError(f"a picture of shape {picture_hwc.shape} for the report could not be written as JPEG")
-    uri = "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
-    return Figure(uri, caption, alt, width=picture_hwc.shape[1], height=picture_hwc.shape[0])
+def _figure(picture_hwc: UInt8, caption: str, alt: str) -> Figure:
+    return jpeg_figure(picture_hwc, caption, alt, JPEG_QUALITY)

@@ -90,22 +90,33 @@ def labels_from_softmax_mean(grids: Sequence[LogitsGrid]) -> tuple[UInt8, UInt8]
     """The winning class of the mean of several predictions' softmaxes, and that mean x 255.
 
     Both uint8 H x W.  This is mmsegmentation's test-time augmentation (SegTTAModel): probabilities are
-    averaged at the frame's size, not logits.  Raises ValueError where the frames' sizes differ.
+    averaged at the frame's size, not logits.  A strip of rows is summed up at a time: beyond the predictions' own
+    logits, memory does not grow with the frame's height.  Raises ValueError where the frames' sizes differ.
     """
     sizes = {grid.frame_hw for grid in grids}
     if len(sizes) != 1:
         raise ValueError(f"predictions of different frame sizes cannot be averaged: {sorted(sizes)}")
-    winner = np.empty(sizes.pop(), dtype=np.uint8)
+    (frame_hw,) = sizes
+    winner = np.empty(frame_hw, dtype=np.uint8)
     confidence = np.empty_like(winner)
-    for group in zip(*(_strips(grid) for grid in grids), strict=True):
-        rows = group[0][0]
-        mean = np.zeros(group[0][1].shape, dtype=np.float32)
-        for _, logits_chw in group:
-            shares = np.exp(logits_chw - logits_chw.max(axis=0))
-            mean += shares / shares.sum(axis=0)
-        mean /= len(group)
-        winner[rows] = mean.argmax(axis=0)
-        confidence[rows] = np.rint(mean.max(axis=0) * 255)
+    classes = grids[0].logits_chw.shape[0]
+    # a strip's logits are used up before the next prediction's are made, so all predictions share one array
+    buffer_chw = np.empty((classes, STRIP_ROWS, frame_hw[1]), dtype=np.float32)
+    sum_chw = np.empty_like(buffer_chw)
+    predictions = [_strips_into(buffer_chw, grid) for grid in grids]
+    for top in range(0, frame_hw[0], STRIP_ROWS):
+        rows = slice(top, min(top + STRIP_ROWS, frame_hw[0]))
+        mean_chw = sum_chw[:, : rows.stop - top]
+        mean_chw[:] = 0
+        for prediction in predictions:
+            _, shares_chw = next(prediction)
+            shares_chw -= shares_chw.max(axis=0)
+            np.exp(shares_chw, out=shares_chw)
+            shares_chw /= shares_chw.sum(axis=0)
+            mean_chw += shares_chw
+        mean_chw /= len(grids)
+        winner[rows] = mean_chw.argmax(axis=0)
+        confidence[rows] = np.rint(mean_chw.max(axis=0) * 255)
     return winner, confidence
 
 
@@ -126,10 +137,14 @@ def margins_from_logits(grid: LogitsGrid) -> tuple[Float32, Float32]:
 
 def _strips(grid: LogitsGrid) -> Iterator[tuple[slice, Float32]]:
     """The frame's logits, C x rows x W, a strip at a time from the top.  A strip's array is used again."""
+    return _strips_into(np.empty((grid.logits_chw.shape[0], STRIP_ROWS, grid.frame_hw[1]), dtype=np.float32), grid)
+
+
+def _strips_into(buffer_chw: Float32, grid: LogitsGrid) -> Iterator[tuple[slice, Float32]]:
+    """:func:`_strips`, each written into C x STRIP_ROWS x W that others may use between one strip and the next."""
     width = grid.frame_hw[1]
     classes = grid.logits_chw.shape[0]
     rows, cols = _cut(grid.rows, STRIP_ROWS), _cut(grid.cols, PRODUCT_COLS)
-    buffer_chw = np.empty((classes, STRIP_ROWS, width), dtype=np.float32)
     for top in range(0, len(rows), BAND_STRIPS):
         strips = range(top, min(top + BAND_STRIPS, len(rows)))
         inputs = np.unique(rows.used[top : strips.stop])

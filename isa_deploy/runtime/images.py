@@ -14,6 +14,7 @@ with ``IMREAD_COLOR``), so a network sees here the very pixels that it was train
 from __future__ import annotations
 
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -24,7 +25,7 @@ from isa_deploy.errors import InputError
 from isa_deploy.files import os_errors, replacing
 from isa_deploy.runtime.image_header import HeaderError, read_header
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "read_image", "write_png"]
+__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "ReadingAdvice", "read_image", "write_png"]
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -38,24 +39,36 @@ BYTES_PER_PIXEL = 8  # a file may not be longer than its pixels as 16-bit RGBA, 
 SURROUNDINGS_BYTES = 64 << 20
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8:
+@dataclass(frozen=True)
+class ReadingAdvice:
+    """What a message tells to do about a picture that is not read as a whole; a caller with options names them."""
+
+    too_large: str = "cut it into smaller ones"
+    jpeg_2000: str = "save it as TIFF or PNG"
+
+
+NO_OPTIONS = ReadingAdvice()
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS, advice: ReadingAdvice = NO_OPTIONS) -> UInt8:
     """The picture in a PNG, JPEG, BMP, WebP or TIFF file: uint8 H x W x 3, BGR, C-contiguous.
 
     Raises :class:`InputError` where the file is missing, not an image, empty, cut off or damaged, or where
-    it says, before it is decoded, that it has more than ``max_pixels`` pixels.
+    it says, before it is decoded, that it has more than ``max_pixels`` pixels; what the message of that one tells to do
+    is ``advice``.
     """
-    data = _read_bounded(path, max_pixels * BYTES_PER_PIXEL + SURROUNDINGS_BYTES)
+    data = _read_bounded(path, max_pixels * BYTES_PER_PIXEL + SURROUNDINGS_BYTES, advice)
     try:
         header = read_header(data)
     except HeaderError as error:
         raise InputError(f"{path}: {error}; replace or remove the file") from None
     if header.format == "JPEG 2000":
-        raise InputError(f"{path}: JPEG 2000 is read in tiles only; use --tiling tiles, or save it as TIFF or PNG")
+        raise InputError(f"{path}: JPEG 2000 is read in tiles only; {advice.jpeg_2000}")
     width, height = header.size_wh
     if width * height > max_pixels:
         raise InputError(
             f"{path}: {width}x{height} is {width * height / 1e6:.0f} million pixels, more than the "
-            f"{max_pixels / 1e6:.0f} million that are read at once; use --tiling tiles, or allow more with --max-pixels"
+            f"{max_pixels / 1e6:.0f} million that are read at once; {advice.too_large}"
         )
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
@@ -90,7 +103,7 @@ def write_png(path: Path, picture: UInt8) -> None:
         temporary.write_bytes(encoded.data)
 
 
-def _read_bounded(path: Path, max_bytes: int) -> bytes:
+def _read_bounded(path: Path, max_bytes: int, advice: ReadingAdvice) -> bytes:
     with os_errors(path, "read"):
         status = path.stat()
         # a device or a pipe has no end that could be checked
@@ -100,6 +113,6 @@ def _read_bounded(path: Path, max_bytes: int) -> bytes:
         if status.st_size > max_bytes:
             raise InputError(
                 f"{path}: {status.st_size / 1e9:.1f} GB, more than the {max_bytes / 1e9:.1f} GB that the "
-                "largest picture that is read at once takes; use --tiling tiles, or allow more with --max-pixels"
+                f"largest picture that is read at once takes; {advice.too_large}"
             )
         return path.read_bytes()

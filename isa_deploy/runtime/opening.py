@@ -39,6 +39,9 @@ def find_engine(path: Path, backend: str = "auto", device: str = "auto") -> Path
         if plan.is_file() and backend == "auto" and device != "cpu" and _runs_plans(plan, device):
             return plan
         if not graph.is_file():
+            within = sorted(each.parent.name for each in folder.glob(f"*/{ONNX_FILE}"))
+            if within:
+                raise EngineError(f"{folder}: holds several exports ({', '.join(within)}); give one of these folders")
             raise EngineError(f"{folder}: holds no {ONNX_FILE} and no {PLAN_FILE}; give a folder that isa-export wrote")
         return graph
     if not path.exists():
@@ -79,9 +82,9 @@ def _open_plan(
     if device == "cpu":
         raise InputError(f"{plan}: a plan runs on a GPU, not on device cpu; give the graph, {plan.stem}.onnx")
     manifest = plan_manifest(plan)
-    if precision not in ("auto", manifest.precision):
+    if precision not in ("auto", manifest.float_type):
         raise InputError(
-            f"{plan}: a plan computes in its own type, {manifest.precision}, not in {precision}; export it in that one"
+            f"{plan}: a plan computes in its own type, {manifest.types}, not in {precision}; export it in that one"
         )
     from isa_deploy.runtime.backends.tensorrt import TensorRTBackend
 
@@ -108,9 +111,9 @@ def _open_graph(
         return OpenVINOBackend(graph, manifest, on, precision, schedule), manifest
     from isa_deploy.runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-    if precision not in ("auto", manifest.precision):
+    if precision not in ("auto", manifest.float_type):
         raise InputError(
-            f"ONNX Runtime computes in the graph's own type, {manifest.precision}, not in {precision}; "
+            f"ONNX Runtime computes in the graph's own type, {manifest.types}, not in {precision}; "
             "use --backend openvino, or export in that precision"
         )
     return OnnxRuntimeBackend(graph, manifest, "cpu" if device == "auto" else device), manifest

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -33,13 +35,16 @@ from isa_deploy.runtime.resample import AxisMap
 if TYPE_CHECKING:
     from isa_deploy.runtime.tiling import Tiling
 
-__all__ = ["PendingBatch", "PendingLabels", "PendingLogits", "Segmenter"]
+__all__ = ["MULTI_SCALE_RATIOS", "PendingBatch", "PendingLabels", "PendingLogits", "PendingMultiScale", "Segmenter"]
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
 
 Frame = npt.NDArray[Any]
 """A frame as a caller has it: OpenCV's own annotations do not say uint8.  It is checked, never converted."""
+
+MULTI_SCALE_RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+"""The scales of mmsegmentation's ``tta_pipeline`` (configs/_base_/datasets, version 1.2.2)."""
 
 
 class Segmenter:
@@ -281,30 +286,53 @@ class Segmenter:
     def segment_multi_scale(
         self,
         frame_hwc: Frame,
-        ratios: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75),
+        ratios: Sequence[float] = MULTI_SCALE_RATIOS,
         flip: bool = True,
+        flip_pairs: Sequence[tuple[int, int]] = (),
     ) -> UInt8:
         """The labels of a frame by mmsegmentation's test-time augmentation, uint8 H x W.
 
         The frame is scaled by each of ``ratios`` and, with ``flip``, also mirrored; the softmaxes at the
         frame's size are averaged (SegTTAModel).  The scales are of the frame, not of the test scale, as
-        in mmsegmentation's ``tta_pipeline``.  Raises as :meth:`segment`.
+        in mmsegmentation's ``tta_pipeline``.
+
+        ``flip_pairs``: classes that change places in a mirror, such as a left and a right arm; the mirrored
+        predictions' channels of each pair are exchanged before they are averaged.  That is the practice of human
+        parsing (LIP); SegTTAModel itself exchanges nothing, as here where there are no pairs.
+
+        Raises as :meth:`segment`, and :class:`InputError` for ratios or pairs that make no sense.
+        """
+        return self.submit_multi_scale(frame_hwc, ratios, flip, flip_pairs).result()
+
+    def submit_multi_scale(
+        self,
+        frame_hwc: Frame,
+        ratios: Sequence[float] = MULTI_SCALE_RATIOS,
+        flip: bool = True,
+        flip_pairs: Sequence[tuple[int, int]] = (),
+    ) -> PendingMultiScale:
+        """:meth:`segment_multi_scale` without waiting for the labels.
+
+        All scales and mirror images are given to the engine, which waits until it took the last of them; each is
+        scaled while it computes those before.  The averaging is left to :meth:`PendingMultiScale.result`: give the
+        engine the next frame first.  Until then a frame holds its logits of all scales at the head's stride.
         """
         frame = check_frame(frame_hwc)
         frame_hw = _size(frame)
-        grids: list[LogitsGrid] = []
         if not ratios or not all(0 < ratio <= 16 for ratio in ratios):
             raise InputError(f"ratios {tuple(ratios)} must be one or more numbers above 0 and up to 16")
-        for ratio in ratios:
-            size_hw = fit_size(frame_hw, scaled_box(frame_hw, ratio))
-            self._geometry.check_size(frame_hw, size_hw)
+        mirrored_classes = _exchanged(len(self.manifest.classes.names), flip_pairs)
+        sizes_hw = [fit_size(frame_hw, scaled_box(frame_hw, ratio)) for ratio in ratios]
+        for size_hw in sizes_hw:
+            self._geometry.check_size(frame_hw, size_hw)  # of all, before the engine works for nothing
+        views: list[_View] = []
+        for size_hw in sizes_hw:
             image = resize_frame(frame, size_hw)
-            grids += self._grids([image], frame_hw)
+            views.append(_View(*self._start_grids([image], frame_hw)))
             if flip:
-                (mirrored,) = self._grids([np.ascontiguousarray(image[:, ::-1])], frame_hw)
-                grids.append(_mirror(mirrored))
-        labels, _ = labels_from_softmax_mean(grids)
-        return labels
+                calls, finish = self._start_grids([np.ascontiguousarray(image[:, ::-1])], frame_hw)
+                views.append(_View(calls, partial(_mirrored_back, finish=finish, classes=mirrored_classes)))
+        return PendingMultiScale(views)
 
     def segment_with_logits(self, frame_hwc: Frame) -> tuple[UInt8, npt.NDArray[np.float32]]:
         """The labels of a frame, uint8 H x W, and the logits they came from, float32 C x h x w.
@@ -410,6 +438,41 @@ class Segmenter:
             raise EngineError("this Segmenter is closed; open another")
 
 
+@dataclass(frozen=True)
+class _View:
+    """A scale of a frame, perhaps mirrored: the engine's calls for it, and what makes its grid of their answers."""
+
+    calls: Calls
+    finish: Callable[[Arrays], list[LogitsGrid]]
+
+
+class PendingMultiScale:
+    """The labels of a frame, uint8 H x W; made by :meth:`Segmenter.submit_multi_scale`."""
+
+    def __init__(self, views: Sequence[_View]) -> None:
+        self._views = views
+        self._labels_hw: UInt8
+
+    def done(self) -> bool:
+        """Whether the engine is done with it, so that :meth:`result` waits for nothing more."""
+        return all(view.calls.done() for view in self._views)
+
+    def result(self, timeout_s: float | None = None) -> UInt8:
+        """The labels, once they are there; the same array every time.
+
+        Raises as :meth:`PendingLabels.result`.
+        """
+        if self._views:
+            deadline = None if timeout_s is None else time.monotonic() + timeout_s
+            grids: list[LogitsGrid] = []
+            for view in self._views:
+                left = None if deadline is None else max(deadline - time.monotonic(), 0)
+                grids += view.finish(view.calls.wait(left))
+            self._labels_hw, _ = labels_from_softmax_mean(grids)
+            self._views = ()
+        return self._labels_hw
+
+
 def _size(frame_hwc: UInt8) -> Size:
     return int(frame_hwc.shape[0]), int(frame_hwc.shape[1])
 
@@ -461,7 +524,28 @@ def _grids_of_windows(arrays: Arrays, maps: tuple[AxisMap, AxisMap], counts: tup
     return grids
 
 
-def _mirror(grid: LogitsGrid) -> LogitsGrid:
-    """A grid whose frame is mirrored left to right, by reading its column map backwards."""
-    cols = grid.cols
-    return LogitsGrid(grid.logits_chw, grid.rows, AxisMap(cols.inputs, cols.index[::-1], cols.weight[::-1]))
+def _mirrored_back(
+    arrays: Arrays, finish: Callable[[Arrays], list[LogitsGrid]], classes: Sequence[int] | None
+) -> list[LogitsGrid]:
+    """The grids of mirrored images as those of the images: columns read backwards, channels in the order given."""
+    back = []
+    for grid in finish(arrays):
+        logits_chw = grid.logits_chw if classes is None else grid.logits_chw[list(classes)]
+        cols = AxisMap(grid.cols.inputs, grid.cols.index[::-1], grid.cols.weight[::-1])
+        back.append(LogitsGrid(logits_chw, grid.rows, cols))
+    return back
+
+
+def _exchanged(classes: int, pairs: Sequence[tuple[int, int]]) -> list[int] | None:
+    """For each class the one whose channel a mirrored prediction has for it; None where each has its own."""
+    if not pairs:
+        return None
+    named = [label for pair in pairs for label in pair]
+    if len(set(named)) != len(named) or not all(0 <= label < classes for label in named):
+        raise InputError(
+            f"flip_pairs {tuple(pairs)}: each class may be in one pair once, and must be one of this model's {classes}"
+        )
+    order = list(range(classes))
+    for one, other in pairs:
+        order[one], order[other] = other, one
+    return order

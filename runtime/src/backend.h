@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-#define ISA_BACKEND_ABI 1
+#define ISA_BACKEND_ABI 2
 #define ISA_BACKEND_SYMBOL "isa_backend"
 #define ISA_MAX_SLOTS 4
 
@@ -45,9 +45,10 @@ typedef struct isa_engine_request {
     const char *input;           /* names of the graph's tensors, from the manifest */
     const char *labels;
     const char *logits;
-    const char *graph_precision; /* "fp32", "fp16", "bf16": of the graph itself */
+    const char *graph_precision; /* "fp32", "fp16", "bf16", "int8": of the graph itself */
+    const char *float_type;      /* "fp32", "fp16", "bf16": of what is not int8 in the graph itself */
     const char *device;          /* "auto", "cpu", "cuda", "0", "1", ... */
-    const char *precision;       /* "auto", "fp32", "bf16" */
+    const char *precision;       /* "auto", "fp32", "bf16": of what is not int8 */
     const char *schedule;        /* "latency", "throughput" */
     const char *cache_dir;       /* or null */
     int32_t threads;             /* or 0 */

@@ -347,6 +347,27 @@ OutputsSpec read_outputs(const JsonValue &value, const Place &place) {
     return outputs;
 }
 
+int read_count(const JsonValue &value, const Place &place, int least) {
+    return static_cast<int>(read_integer(value, place, least, kMaxCount));
+}
+
+QuantisationSpec read_quantisation(const JsonValue &value, const Place &place) {
+    Record record(value, place);
+    QuantisationSpec quantisation;
+    quantisation.rest = read_choice(record["rest"], record.place("rest"), {"fp32", "fp16", "bf16"});
+    quantisation.ranges = read_name(record["ranges"], record.place("ranges"));
+    quantisation.frames = read_count(record["frames"], record.place("frames"), 1);
+    quantisation.layers = read_count(record["layers"], record.place("layers"), 0);
+    const Place kept_place = record.place("kept");
+    const std::vector<JsonValue> &kept = read_array(record["kept"], kept_place);
+    for (std::size_t i = 0; i < kept.size() && i < kMaxKeptLayers; ++i)
+        quantisation.kept.push_back(read_name(kept[i], kept_place.at(i)));
+    if (kept.size() > kMaxKeptLayers)
+        kept_place.refuse("Tuple should have at most ", kMaxKeptLayers, " items after validation, not ", kept.size());
+    record.refuse_others();
+    return quantisation;
+}
+
 std::string with_crosses(const std::array<int, 3> &nhw) {
     return text(nhw[0], "x", nhw[1], "x", nhw[2]);
 }
@@ -460,6 +481,14 @@ std::string canonical_json(const Manifest &manifest, const SourceSpec &source) {
                          {"logits", outputs.logits},
                          {"logits_stride", outputs.logits_stride},
                          {"confidence", or_null(outputs.confidence)}};
+    if (manifest.quantisation) {
+        const QuantisationSpec &quantisation = *manifest.quantisation;
+        record["quantisation"] = {{"rest", quantisation.rest},
+                                  {"ranges", quantisation.ranges},
+                                  {"frames", quantisation.frames},
+                                  {"layers", quantisation.layers},
+                                  {"kept", quantisation.kept}};
+    }
     return record.dump();
 }
 
@@ -478,19 +507,26 @@ Manifest parse_manifest(std::string_view json, const std::string &origin) {
     Manifest manifest;
     check_format_version(record["format_version"], record.place("format_version"));
     manifest.architecture = read_name(record["architecture"], record.place("architecture"));
-    manifest.precision = read_choice(record["precision"], record.place("precision"), {"fp32", "fp16", "bf16"});
+    manifest.precision = read_choice(record["precision"], record.place("precision"), {"fp32", "fp16", "bf16", "int8"});
     const SourceSpec source = read_source(record["source"], record.place("source"));
     manifest.source_sha256 = source.sha256;
     manifest.input = read_input(record["input"], record.place("input"));
     manifest.inference = read_inference(record["inference"], record.place("inference"));
     manifest.classes = read_classes(record["classes"], record.place("classes"));
     manifest.outputs = read_outputs(record["outputs"], record.place("outputs"));
+    const JsonValue *quantisation = record.find("quantisation");
+    if (quantisation != nullptr && !quantisation->is(Kind::null))
+        manifest.quantisation = read_quantisation(*quantisation, record.place("quantisation"));
     const JsonValue *engine = record.find("engine");
     if (engine != nullptr && !engine->is(Kind::null))
         manifest.engine = read_engine(*engine, record.place("engine"));
     record.refuse_others();
     if (manifest.inference.windows_in_graph && !manifest.input.frame)
         place.refuse("Value error, windows_in_graph needs a fixed height and width");
+    if (manifest.precision == "int8" && !manifest.quantisation)
+        place.refuse("Value error, precision int8 needs quantisation");
+    if (manifest.precision != "int8" && manifest.quantisation)
+        place.refuse("Value error, quantisation belongs to precision int8, not to ", manifest.precision);
     manifest.canonical = canonical_json(manifest, source);
     return manifest;
 }

@@ -16,7 +16,9 @@ namespace isa_core {
 constexpr int kManifestFormat = 1;
 constexpr std::size_t kMaxManifestBytes = std::size_t{1} << 20;
 constexpr int kMaxSide = 65536;
-constexpr int kMaxClasses = 256; // a label is one byte
+constexpr int kMaxClasses = 256;      // a label is one byte
+constexpr int kMaxCount = 2147483647; // of frames and layers
+constexpr std::size_t kMaxKeptLayers = 1024;
 
 struct ResizeSpec {
     Size box; ///< mmsegmentation's scale_wh: width and height of the box that the frame is fitted into
@@ -56,6 +58,15 @@ struct OutputsSpec {
     std::optional<std::string> confidence;
 };
 
+/// How a graph was quantised to int8.
+struct QuantisationSpec {
+    std::string rest;              ///< the type of everything that is not int8: fp32, fp16, bf16
+    std::string ranges;            ///< how the activations' ranges were chosen, in words
+    int frames = 1;                ///< that it was calibrated with
+    int layers = 0;                ///< convolutions in int8
+    std::vector<std::string> kept; ///< convolutions and products that were left in `rest`
+};
+
 struct EngineSpec {
     std::string builder;
     std::string builder_version;
@@ -68,17 +79,24 @@ struct EngineSpec {
 
 struct Manifest {
     std::string architecture;
-    std::string precision; ///< of the graph: fp32, fp16, bf16
+    std::string precision; ///< of the graph's convolutions: fp32, fp16, bf16, int8
     std::string source_sha256;
     InputSpec input;
     InferenceSpec inference;
     ClassesSpec classes;
     OutputsSpec outputs;
+    std::optional<QuantisationSpec> quantisation; ///< with int8, and with no other
     std::optional<EngineSpec> engine;
     std::string canonical; ///< the record without `engine` as normalised JSON: equal where two manifests are equal
 
     /// Whether sliding windows are cut outside of the graph.
     bool cuts_windows() const { return inference.slide && !inference.windows_in_graph; }
+
+    /// The type of everything that is not int8, which is all of it where nothing is.
+    const std::string &float_type() const { return quantisation ? quantisation->rest : precision; }
+
+    /// The types that the graph computes in, in words: "fp16", or "int8 (rest fp32)".
+    std::string types() const { return quantisation ? precision + " (rest " + quantisation->rest + ")" : precision; }
 };
 
 /// Reads and checks a manifest.  `origin` names the file in messages.  Throws Error(ISA_ERROR_MANIFEST) where the

@@ -147,6 +147,7 @@ Opened open_engine(const isa_backend_api &api, const std::string &path, const vo
     request.labels = described.outputs.labels.c_str();
     request.logits = described.outputs.logits.c_str();
     request.graph_precision = described.precision.c_str();
+    request.float_type = described.float_type().c_str();
     request.device = device.c_str();
     request.precision = options.precision.c_str();
     request.schedule = options.schedule.c_str();
@@ -169,8 +170,8 @@ void check_plan_options(const std::string &path, const OpenOptions &options) {
 }
 
 void check_plan_precision(const std::string &path, const Manifest &manifest, const OpenOptions &options) {
-    if (options.precision != "auto" && options.precision != manifest.precision)
-        fail_input(path, ": a plan computes in its own type, ", manifest.precision, ", not in ", options.precision,
+    if (options.precision != "auto" && options.precision != manifest.float_type())
+        fail_input(path, ": a plan computes in its own type, ", manifest.types(), ", not in ", options.precision,
                    "; export it in that one");
 }
 
@@ -230,9 +231,9 @@ Opened open_graph(const std::string &path, const void *data, std::size_t size, M
                   const OpenOptions &options) {
     const isa_backend_api &api = graph_backend(options);
     const std::string name = api.name;
-    if (name == "onnxruntime" && options.precision != "auto" && options.precision != manifest.precision)
-        fail_input("ONNX Runtime computes in the graph's own type, ", manifest.precision, ", not in ",
-                   options.precision, "; use backend openvino, or export in that precision");
+    if (name == "onnxruntime" && options.precision != "auto" && options.precision != manifest.float_type())
+        fail_input("ONNX Runtime computes in the graph's own type, ", manifest.types(), ", not in ", options.precision,
+                   "; use backend openvino, or export in that precision");
     const std::string device = options.device == "auto" ? "cpu" : options.device;
     return open_engine(api, path, data, size, std::move(manifest), device, options, false);
 }

@@ -566,6 +566,19 @@ TEST("a plan is held against its manifest before any library sees it") {
     CHECK_THROWS(isa::Segmenter::open_memory("plan", 4, manifest, options), ISA_ERROR_INPUT, "runs on a GPU");
 }
 
+TEST("a wish about a precision is one about what is not int8") {
+    std::string manifest = plan_manifest();
+    manifest.replace(manifest.find(R"("precision": "fp32")"), 19, R"("precision": "int8")");
+    manifest.insert(manifest.find(R"("engine")"), R"("quantisation": {"rest": "bf16", "ranges": "mse", "frames": 64, )"
+                                                  R"("layers": 9, "kept": []}, )");
+    isa::Options options;
+    options.precision = "fp32";
+    CHECK_THROWS(isa::Segmenter::open_memory("plan", 4, manifest, options), ISA_ERROR_INPUT,
+                 "a plan computes in its own type, int8 (rest bf16), not in fp32");
+    options.precision = "bf16";
+    CHECK_THROWS(isa::Segmenter::open_memory("plan", 4, manifest, options), ISA_ERROR_ENGINE, "its SHA-256 differs");
+}
+
 TEST("a plan or a graph that the wish cannot take is refused before its files are read, as in Python") {
     Folder folder;
     const std::string plan = folder.write("alone.plan", "plan"), graph = folder.write("bare.onnx", "no graph");

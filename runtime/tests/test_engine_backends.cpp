@@ -45,7 +45,7 @@ std::string bytes(unsigned field, const std::string &value) {
     return varint(field << 3 | 2) + varint(value.size()) + value;
 }
 
-constexpr unsigned kFloat = 1, kUint8 = 2; // TensorProto.DataType
+constexpr unsigned kFloat = 1, kUint8 = 2, kInt8 = 3; // TensorProto.DataType
 
 std::string int_attribute(const std::string &name, std::uint64_t value) {
     return bytes(5 /* attribute */, bytes(1 /* name */, name) + number(3 /* i */, value) + number(20 /* type */, 2));
@@ -76,6 +76,15 @@ std::string value_info(unsigned field, const std::string &name, unsigned type, c
     return bytes(field, bytes(1 /* name */, name) + bytes(2 /* type */, bytes(1 /* tensor_type */, tensor)));
 }
 
+std::string initializer(const std::string &name, unsigned type, const std::vector<std::uint64_t> &sides,
+                        const std::string &content) {
+    std::string tensor;
+    for (const std::uint64_t side : sides)
+        tensor += number(1 /* dims */, side);
+    tensor += number(2 /* data_type */, type) + bytes(8 /* name */, name) + bytes(9 /* raw_data */, content);
+    return bytes(5 /* graph.initializer */, tensor);
+}
+
 struct Graph {
     std::string logits = "logits";
     int height = -1;
@@ -83,6 +92,41 @@ struct Graph {
     bool external = false; ///< weights in a file that is not there
     float gain = 1;        ///< logits are the bytes times this
 };
+
+std::string model(const std::string &nodes, const Graph &options = {}) {
+    std::string graph = nodes;
+    graph += node("ArgMax", {options.logits}, "indices", int_attribute("axis", 1) + int_attribute("keepdims", 0));
+    graph += node("Cast", {"indices"}, "labels", int_attribute("to", kUint8));
+    graph += bytes(2 /* graph.name */, "middle");
+    const int h = options.height, w = options.width;
+    graph += value_info(11 /* graph.input */, "image", kUint8, {-1, h, w, 3});
+    graph += value_info(12 /* graph.output */, "labels", kUint8, {-1, h < 0 ? h : h - 2, w < 0 ? w : w - 2});
+    graph += value_info(12, options.logits, kFloat, {-1, 3, h < 0 ? h : h - 2, w < 0 ? w : w - 2});
+    return number(1 /* ir_version */, 8) + bytes(7 /* graph */, graph) +
+           bytes(8 /* opset_import */, bytes(1, "") + number(2 /* version */, 17));
+}
+
+/// The image as floats in planes.
+std::string planes() {
+    return node("Cast", {"image"}, "floats", int_attribute("to", kFloat)) +
+           node("Transpose", {"floats"}, "planes", ints_attribute("perm", {0, 3, 1, 2}));
+}
+
+/// The same convolution between QuantizeLinear and DequantizeLinear, all scales 1: exact for bytes up to 127.
+std::string quantised_onnx() {
+    std::string weights(81, '\0');
+    for (std::size_t channel = 0; channel < 3; ++channel)
+        weights[channel * 27 + channel * 9 + 4] = 1;
+    const float scale = 1;
+    std::string one(sizeof scale, '\0');
+    std::memcpy(one.data(), &scale, sizeof scale);
+    return model(planes() + node("QuantizeLinear", {"planes", "scale", "zero"}, "planes_q") +
+                 node("DequantizeLinear", {"planes_q", "scale", "zero"}, "planes_dq") +
+                 node("DequantizeLinear", {"weights", "scale", "zero"}, "weights_dq") +
+                 node("Conv", {"planes_dq", "weights_dq"}, "logits", ints_attribute("kernel_shape", {3, 3})) +
+                 initializer("weights", kInt8, {3, 3, 3, 3}, weights) + initializer("scale", kFloat, {}, one) +
+                 initializer("zero", kInt8, {}, std::string(1, '\0')));
+}
 
 std::string onnx(const Graph &options = {}) {
     std::string weights;
@@ -103,18 +147,10 @@ std::string onnx(const Graph &options = {}) {
                   number(14 /* data_location: EXTERNAL */, 1);
     else
         tensor += bytes(9 /* raw_data */, weights);
-    std::string graph = node("Cast", {"image"}, "floats", int_attribute("to", kFloat));
-    graph += node("Transpose", {"floats"}, "planes", ints_attribute("perm", {0, 3, 1, 2}));
-    graph += node("Conv", {"planes", "weights"}, options.logits, ints_attribute("kernel_shape", {3, 3}));
-    graph += node("ArgMax", {options.logits}, "indices", int_attribute("axis", 1) + int_attribute("keepdims", 0));
-    graph += node("Cast", {"indices"}, "labels", int_attribute("to", kUint8));
-    graph += bytes(2 /* graph.name */, "middle") + bytes(5 /* graph.initializer */, tensor);
-    const int h = options.height, w = options.width;
-    graph += value_info(11 /* graph.input */, "image", kUint8, {-1, h, w, 3});
-    graph += value_info(12 /* graph.output */, "labels", kUint8, {-1, h < 0 ? h : h - 2, w < 0 ? w : w - 2});
-    graph += value_info(12, options.logits, kFloat, {-1, 3, h < 0 ? h : h - 2, w < 0 ? w : w - 2});
-    return number(1 /* ir_version */, 8) + bytes(7 /* graph */, graph) +
-           bytes(8 /* opset_import */, bytes(1, "") + number(2 /* version */, 17));
+    return model(planes() +
+                     node("Conv", {"planes", "weights"}, options.logits, ints_attribute("kernel_shape", {3, 3})) +
+                     bytes(5 /* graph.initializer */, tensor),
+                 options);
 }
 
 // ---- the backend
@@ -157,6 +193,7 @@ struct Request : isa_engine_request {
         labels = "labels";
         logits = "logits";
         graph_precision = "fp32";
+        float_type = "fp32";
         device = "auto";
         precision = "fp32";
         schedule = "latency";
@@ -362,6 +399,35 @@ TEST("a frame's memory and its answer's stay where they are while the shape stay
     }
     CHECK(images.front() == images.back());
     CHECK(logits[3] == logits.back() || logits[2] == logits.back()); // two may take turns
+}
+
+TEST("a graph in int8 says so, whatever its rest is computed in, and is right") {
+    const std::string content = quantised_onnx();
+    for (const char *precision : {"auto", "fp32"}) {
+        Request request(content);
+        request.graph_precision = "int8";
+        request.float_type = "fp32";
+        request.precision = precision;
+        const Opened opened = open_well(request);
+        CHECK_EQUAL(std::string(opened.info.precision), "int8");
+        constexpr std::int32_t side = 16, inner = (side - 2) * (side - 2);
+        const std::array<std::uint8_t, 3> colour = {20, 100, 60};
+        isa_failure failure{};
+        isa_engine_answer answer{};
+        std::uint8_t *image = nullptr;
+        CHECK_EQUAL(api().input(opened.engine.get(), 0, 1, side, side, &image, &failure), ISA_OK);
+        for (std::size_t i = 0; i < std::size_t{side} * side * 3; ++i)
+            image[i] = colour[i % 3];
+        CHECK_EQUAL(api().start(opened.engine.get(), 0, kBoth, &failure), ISA_OK);
+        CHECK_EQUAL(api().wait(opened.engine.get(), 0, &answer, &failure), ISA_OK);
+        bool right = answer.logits_shape[1] == 3 && answer.labels_shape[1] * answer.labels_shape[2] == inner;
+        for (std::int32_t i = 0; right && i < 3 * inner; ++i)
+            right = !(answer.logits_nchw[i] < colour[static_cast<std::size_t>(i / inner)]) &&
+                    !(answer.logits_nchw[i] > colour[static_cast<std::size_t>(i / inner)]);
+        for (std::int32_t i = 0; right && i < inner; ++i)
+            right = answer.labels_nhw[i] == 1;
+        CHECK(right);
+    }
 }
 
 TEST("devices and precisions that are not here are refused with what to do") {

@@ -157,6 +157,7 @@ public:
         asked.labels = "labels";
         asked.logits = "logits";
         asked.graph_precision = "fp16";
+        asked.float_type = "fp16";
         asked.device = request.device.c_str();
         asked.precision = "auto";
         asked.schedule = "latency";

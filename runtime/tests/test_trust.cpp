@@ -286,6 +286,23 @@ TEST("a manifest's fields are where they belong") {
     CHECK(flags.engine->hardware_compatible && !flags.engine->version_compatible);
 }
 
+TEST("how a graph was quantised is told, and what its types are") {
+    const Manifest int8 = isa_core::read_manifest(case_file("int8.json"));
+    CHECK_EQUAL(int8.precision, "int8");
+    CHECK_EQUAL(int8.quantisation.value().rest, "fp32");
+    CHECK_EQUAL(int8.quantisation->ranges, "percentile 99.99");
+    CHECK_EQUAL(int8.quantisation->frames, 128);
+    CHECK_EQUAL(int8.quantisation->layers, 52);
+    CHECK(int8.quantisation->kept == (std::vector<std::string>{"backbone/stem/0", "head/global_relation/MatMul"}));
+    CHECK_EQUAL(int8.float_type(), "fp32");
+    CHECK_EQUAL(int8.types(), "int8 (rest fp32)");
+
+    const Manifest half = isa_core::read_manifest(case_file("slide.json"));
+    CHECK(!half.quantisation);
+    CHECK_EQUAL(half.float_type(), "fp16");
+    CHECK_EQUAL(half.types(), "fp16");
+}
+
 TEST("a megabyte of open brackets or records is refused on a small stack") {
     CHECK(contains(on_a_small_stack([] { parse_manifest(std::string(1 << 20, '['), "m.json"); }), "nested more than"));
     CHECK(contains(on_a_small_stack([] { parse_manifest(times("{\"a\":", (1 << 20) / 5), "m.json"); }),
@@ -337,7 +354,7 @@ TEST("a manifest of a megabyte is read, and one of a byte more is not") {
 }
 
 TEST("every prefix of a manifest is refused") {
-    for (const char *name : {"whole.json", "slide.json"}) {
+    for (const char *name : {"whole.json", "slide.json", "int8.json"}) {
         const std::string text = Json::parse(content_of(case_file(name))).dump();
         for (std::size_t length = 0; length < text.size(); ++length) {
             const std::vector<char> exact(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(length));

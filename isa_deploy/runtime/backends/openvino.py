@@ -26,6 +26,7 @@ class OpenVINOBackend:
 
     Runs bfloat16 where the CPU has it in hardware (AMX or AVX512-BF16) and float32 elsewhere, whatever
     the graph's own type.  float16 is never asked of it: on a CPU it is slow, and it was measured wrong.
+    The int8 layers of an int8 graph run in int8 either way; that choice is about the rest of it.
     Each set of outputs is compiled when it is first asked for, so that a video that needs labels never
     copies logits.
 
@@ -38,9 +39,9 @@ class OpenVINOBackend:
     def __init__(self, path: Path, manifest: Manifest, device: str, precision: str, schedule: str) -> None:
         """Read the file.
 
-        ``device``: "cpu".  ``precision``: "auto", "fp32" or "bf16".  ``schedule``: "latency" or "throughput".  Raises
-        :class:`BackendUnavailableError` where openvino is not installed, :class:`InputError` for another
-        device or precision, and :class:`EngineError` where OpenVINO refuses the file.
+        ``device``: "cpu".  ``precision``: "auto", "fp32" or "bf16", of what is not int8.  ``schedule``: "latency" or
+        "throughput".  Raises :class:`BackendUnavailableError` where openvino is not installed, :class:`InputError` for
+        another device or precision, and :class:`EngineError` where OpenVINO refuses the file.
         """
         try:
             import openvino as ov
@@ -53,11 +54,12 @@ class OpenVINOBackend:
         bf16 = cpu_has_bf16(self._core)
         if precision == "bf16" and not bf16:
             raise InputError("this CPU has neither AMX nor AVX512-BF16; use --precision fp32")
-        self.precision = "bf16" if bf16 and precision != "fp32" else "fp32"
+        self._float_type = "bf16" if bf16 and precision != "fp32" else "fp32"
+        self.precision = "int8" if manifest.precision == "int8" else self._float_type
         self.device = "cpu"
         # measured in float32, benchmarks/results/labels.json: ArgMax becomes a TopK that takes longer than
-        # isa_deploy.runtime.assemble.  On CPUs with bfloat16 it was 2 ms of 640.
-        self.fast_argmax = self.precision == "bf16"
+        # isa_deploy.runtime.assemble.  On CPUs with bfloat16 it was 2 ms of 640.  int8 layers change neither of them.
+        self.fast_argmax = self._float_type == "bf16"
         try:
             self._model = self._core.read_model(path)
         except RuntimeError as error:
@@ -104,7 +106,7 @@ class OpenVINOBackend:
         pool = self._pools.get(outputs)
         if pool is None:
             settings = {
-                "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
+                "INFERENCE_PRECISION_HINT": "bf16" if self._float_type == "bf16" else "f32",
                 "PERFORMANCE_HINT": "THROUGHPUT" if self._throughput else "LATENCY",
             }
             try:

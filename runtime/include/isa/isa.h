@@ -76,7 +76,7 @@ typedef struct isa_open_options {
     size_t struct_size;        /* sizeof(isa_open_options) */
     const char *backend;       /* "auto", "tensorrt", "openvino", "onnxruntime": default "auto" */
     const char *device;        /* "auto", "cpu", "cuda", or a GPU's number such as "1": default "auto" */
-    const char *precision;     /* "auto", "fp32", "bf16" (what OpenVINO computes in): default "auto" */
+    const char *precision;     /* "auto", "fp32", "bf16" (OpenVINO's floating point): default "auto" */
     const char *resize;        /* "test" (the model's test scale), "none", "HEIGHTxWIDTH": default "test" */
     const char *schedule;      /* "latency" (all cores on one frame) or "throughput" (several segmenters, each
                                   in a thread of its own, share the cores): default "latency" */
@@ -145,7 +145,7 @@ typedef struct isa_segment_options {
 typedef struct isa_model_info {
     size_t struct_size;             /* sizeof(isa_model_info), set by the caller */
     const char *architecture;       /* "ISANet-R101", as exported */
-    const char *precision;          /* what it computes in: "fp32", "fp16", "bf16" */
+    const char *precision;          /* what it computes in: "fp32", "fp16", "bf16", "int8" */
     const char *backend;            /* "tensorrt", "openvino", "onnxruntime" */
     const char *device;             /* "cpu", or the GPU in words */
     int32_t num_classes;            /* 1 to 256 */

@@ -147,6 +147,9 @@ void OnnxRuntimeSession::load(const isa_engine_request &request, int gpu) {
     must(api.SetSessionLogSeverityLevel(options, ORT_LOGGING_LEVEL_ERROR));
     // a video keeps one size: patterns of that size would be kept for every size ever seen
     must(api.DisableMemPattern(options));
+    // the CPU's kernels for Q/DQ nodes round float16 wrongly (isa_deploy/runtime/backends/onnxruntime.py)
+    if (gpu < 0 && std::strcmp(request.graph_precision, "int8") == 0 && std::strcmp(request.float_type, "fp16") == 0)
+        must(api.AddSessionConfigEntry(options, "session.disable_quant_qdq", "1"));
     if (request.threads > 0)
         must(api.SetIntraOpNumThreads(options, request.threads));
     if (gpu >= 0) {

@@ -114,7 +114,8 @@ isa_status open(const isa_engine_request *request, isa_engine **engine, isa_engi
         opened->model = isa_backends::open_openvino_model(*request, std::move(settings));
         opened->tensors = isa_backends::described(opened->model->tensors());
         *info = {};
-        info->precision = opened->bf16 ? "bf16" : "fp32";
+        const bool int8 = std::string("int8") == request->graph_precision; // of its own accord: bf16 is about the rest
+        info->precision = int8 ? "int8" : opened->bf16 ? "bf16" : "fp32";
         info->device = "cpu";
         // measured in float32, benchmarks/results/labels.json: ArgMax becomes a TopK that takes longer than the
         // core's argmax; on CPUs with bfloat16 it was 2 ms of 640

@@ -16,6 +16,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
         require(manifest.inference.slide == manifest.inference.crop.has_value() &&
                     manifest.inference.slide == manifest.inference.stride.has_value(),
                 "windows have a size");
+        require((manifest.precision == "int8") == manifest.quantisation.has_value(), "int8 says how, and nothing else");
         require(manifest.canonical == isa_core::parse_manifest(json, "another origin").canonical,
                 "a manifest equals itself");
         require(nlohmann::json::parse(manifest.canonical).is_object(), "the canonical record is JSON");

@@ -1,0 +1,1 @@
+"""How accurate an engine is on labelled pictures: data sets, the confusion matrix, the scores, the record of it."""
