@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -28,15 +29,13 @@ run(app, "isa-any")
 """
 
 
-def leave(printed: str, monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> int | str | None:
-    """The exit code of a command in this process that prints, and may fail then."""
+def leave(printed: str, monkeypatch: pytest.MonkeyPatch) -> int | str | None:
+    """The exit code of a command in this process that prints."""
     app = make_app()
 
     @app.command()
     def main() -> None:
         print(printed)
-        if error is not None:
-            raise error
 
     monkeypatch.setattr(sys, "argv", ["isa-any"])
     with pytest.raises(SystemExit) as leaving:
@@ -69,6 +68,18 @@ def test_a_closed_standard_output_is_no_error(
     assert capsys.readouterr().err == ""
 
 
+def ended(statement: str, unbuffered: str, stdout: int | IO[str]) -> subprocess.CompletedProcess[str]:
+    """A command of one statement in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", COMMAND.format(statement=statement)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a file that is always full: Linux")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
@@ -76,22 +87,13 @@ def test_a_closed_standard_output_is_no_error(
 )
 def test_a_standard_output_that_takes_nothing_is_one_line_and_code_1(statement: str, unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-c", COMMAND.format(statement=statement)],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
-        )
+        done = ended(statement, unbuffered, full)
     assert done.stderr == "isa-any: error: cannot write to standard output (No space left on device)\n"
     assert done.returncode == 1
 
 
-def test_another_refusal_of_the_system_is_not_taken_for_one_of_standard_output(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert leave("printed", monkeypatch, OSError(28, "No space left on device")) == 1
-    out, err = capsys.readouterr()
-    assert out == "printed\n"
-    assert err.startswith("isa-any: error: unexpected OSError: [Errno 28] No space left on device; this is a fault")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_another_refusal_of_the_system_is_not_taken_for_one_of_standard_output(unbuffered: str) -> None:
+    done = ended("print('before'); raise OSError(28, 'No space left on device')", unbuffered, subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (1, "before\n")
+    assert done.stderr.startswith("isa-any: error: unexpected OSError: [Errno 28] No space left on device; this is a ")

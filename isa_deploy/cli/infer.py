@@ -187,7 +187,9 @@ def infer(
     precision: Annotated[
         str,
         typer.Option(
-            "--precision", metavar="NAME", help="Arithmetic: auto (bf16 where the CPU is made for it), fp32, bf16."
+            "--precision",
+            metavar="NAME",
+            help="Arithmetic of what is not int8: auto (bf16 where the CPU is made for it), fp32, bf16.",
         ),
     ] = "auto",
     device: Annotated[

@@ -15,7 +15,7 @@ from isa_deploy.evaluate.record import Record, counted, time_words
 __all__ = ["print_record"]
 
 WIDTH = 100  # in a pipe or a file
-NAME_WIDTH, NUMBER_WIDTH = 12, len("-100.00")
+MIN_WIDTH = 80  # all columns and some of a name; a terminal that has less breaks the lines
 
 NEVER = "absent: not in the mean"
 NOT_IN_TRUTH = "not in the truth"
@@ -27,11 +27,11 @@ def print_record(record: Record, console: Console | None = None) -> None:
     """Print a row for each class, the means, the published figure and the times.
 
     Scores are in per cent, rounded to two decimals as mmsegmentation's IoUMetric does; one that does not exist is nan.
+    ``console``: standard output unless given; below 80 columns a given one cuts the table's lines off.
     """
     if console is None:
         console = Console(highlight=False)
-        if not console.is_terminal:
-            console = Console(highlight=False, width=WIDTH)
+        console.width = max(console.width, MIN_WIDTH) if console.is_terminal else WIDTH
     for number, line in enumerate(_heading(record)):
         console.print(Text(_printable(line), style="bold" if number == 0 else ""), soft_wrap=True)
     console.print()
@@ -58,7 +58,7 @@ def _classes(record: Record) -> RenderableType:
     tiled_ious = scores.iou if record.tiled is None else record.tiled.evaluation.scores.iou
     notes = [_note(*each) for each in zip(scores.iou, scores.acc, tiled_ious, strict=True)]
     if any(notes):
-        table.add_column("")
+        table.add_column("", no_wrap=True)
     for label, name in enumerate(record.classes):
         cells = [_per_cent(scores.iou[label]), _per_cent(scores.acc[label])]
         if record.tiled is not None:
@@ -97,10 +97,10 @@ def _means(record: Record) -> RenderableType:
 
 def _table(first: str, *others: str, headed: bool = True) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=headed)
-    # names and notes give way where there is little room, numbers never
-    table.add_column(first, overflow="fold", min_width=NAME_WIDTH if first else None)
+    # names give way where there is little room, numbers never
+    table.add_column(first, overflow="fold")
     for name in others:
-        table.add_column(name, justify="right", no_wrap=True, min_width=max(len(name), NUMBER_WIDTH) if name else None)
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

@@ -93,8 +93,9 @@ class Segmenter:
         """Open an artefact folder, its ``model.onnx``, its ``model.plan`` or its ``model.json``.
 
         ``backend``: "auto", "tensorrt", "openvino" or "onnxruntime".  ``device``: "auto", "cpu", "cuda" or a
-        GPU's number.  ``precision``: "auto", "fp32" or "bf16" (what OpenVINO computes in).  ``resize``: "test"
-        (the model's own test scale), "none" (frames as they are) or (height, width) in pixels.
+        GPU's number.  ``precision``: "auto", "fp32" or "bf16" (what OpenVINO computes in,
+        beside what is int8).  ``resize``: "test" (the model's own test scale), "none" (frames as they are) or
+        (height, width) in pixels.
         ``schedule``: "latency" (all cores on one frame, the next one lies ready) or "throughput" (several frames at
         once where that is faster, each of which takes longer and needs its own memory).
         ``allow_engine_code``: whether a version-compatible plan may run the code for this processor that it
@@ -115,7 +116,7 @@ class Segmenter:
 
     @property
     def precision(self) -> str:
-        """What the arithmetic runs in: "fp32", "fp16" or "bf16"."""
+        """What the arithmetic runs in: "fp32", "fp16", "bf16", or "int8" where the convolutions do."""
         return self._backend.precision
 
     @property
