@@ -276,7 +276,7 @@ def test_a_wanted_plan_that_cannot_be_had_is_said_before_the_tracing(
     [
         (("--no-plan",), "--no-plan with a GRAPH leaves nothing to do"),
         (("--no-plan", "--max-shape", "1x64x64"), "--no-plan and options of the plan exclude each other"),
-        (("--fp16",), "--fp16, --bf16, --shape and --confidence belong to --ckpt"),
+        (("--fp16",), "--int8, --shape and --confidence belong to --ckpt"),
         (("--ckpt", "a.pth"), "give either --ckpt CHECKPOINT"),
         (("--target", "cpu"), "target 'cpu' is none of: auto, tensorrt, rtx"),
         (("--device", "4"), "device 4 is no GPU of this machine, which has 1"),

@@ -177,7 +177,7 @@ def test_openvino_computes_what_onnx_runtime_computes(int8: onnx.ModelProto, gol
         other = run(int8, frame)
     # a rounding that falls the other way in one layer moves the next ones by steps
     assert np.abs(logits - other).mean() < 0.1  # 0.6 where it was wrong
-    assert (logits.argmax(0) == other.argmax(0)).mean() > 0.995
+    assert (logits.argmax(0) == other.argmax(0)).mean() > 0.99  # 0.979 where it was wrong
 
 
 def test_int8_keeps_the_accuracy_of_the_golden_model(

@@ -87,7 +87,8 @@ def export_several(
     labelled = None if truth is None else _labelled(truth)  # before minutes of work
     with result_folder(folder):
         exports: dict[str, ExportResult] = {}
-        for precision in precisions:
+        # int8 first: of all it is most likely to fail, by its frames or its budget
+        for precision in sorted(precisions, key=lambda each: each != "int8"):
             exports[precision] = export(
                 ckpt,
                 folder / precision,
@@ -101,6 +102,7 @@ def export_several(
                 accept=accept,
                 progress=progress,
             )
+        exports = {precision: exports[precision] for precision in precisions}
         checkpoint = read_checkpoint(checkpoint_path, allow_hash_mismatch=allow_hash_mismatch)
         reference = Reference(build_network(checkpoint), checkpoint)
         manifest = next(iter(exports.values())).manifest
