@@ -1,10 +1,10 @@
 """How often a pixel of one class was given the label of another, counted exactly.
 
 ``benchmarks/confusion.py`` measured the ways to count, 1024 x 2048, 19 and 150 classes, one core
-(``benchmarks/results/confusion.json``).  OpenCV's histogram of two channels took 2.7 to 3.6 ms (the least of
+(``benchmarks/results/confusion.json``).  OpenCV's histogram of two channels took 2.6 to 3.4 ms (the least of
 45 runs) on regions and noise alike, less than half of ``numpy.bincount``.  Counting runs or blocks of equal neighbours
-at once was between a fifth faster and a fifth slower where borders are few; elsewhere it costs more, and runs some
-fifteen times as much on noise.
+at once was a fifth faster where classes and borders are few; elsewhere it costs more, and runs some fifteen times as
+much on noise.
 """
 
 from __future__ import annotations

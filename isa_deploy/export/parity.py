@@ -35,8 +35,8 @@ AGREEMENT = {"fp32": 0.9995, "fp16": 0.99, "bf16": 0.97, "int8": 0.95}
 """Share of the labels that must be the checkpoint's, by the arithmetic's type.
 
 float32 is held to what torch itself reaches with other kernels; on trained models float16 reaches 0.9998
-and bfloat16 0.998 (tests/golden/README.md), int8 0.992 and more (benchmarks/results/int8.json), so the defaults leave
-room for models with more near ties.
+and bfloat16 0.998 (tests/golden/README.md), int8 0.992 and more (benchmarks/results/int8_accuracy_golden.json), so the
+defaults leave room for models with more near ties.
 """
 
 LOGITS_TOLERANCE = 1e-3
