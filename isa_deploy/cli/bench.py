@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from isa_deploy.cli.engine_options import AllowEngineCodeOption, DeviceOption, PrecisionOption
 from isa_deploy.cli.run import DebugOption, VersionOption, make_app, run
 from isa_deploy.errors import InputError
 
@@ -81,15 +82,8 @@ def bench(
     ckpt: Annotated[
         Path | None, typer.Option("--ckpt", metavar="FILE", help="The checkpoint, for --compare torch.")
     ] = None,
-    precision: Annotated[
-        str,
-        typer.Option(
-            "--precision", metavar="NAME", help="Arithmetic: auto (bf16 where the CPU is made for it), fp32, bf16."
-        ),
-    ] = "auto",
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="Where it runs: auto, cpu, cuda, or a GPU's number.")
-    ] = "auto",
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
     schedule: Annotated[
         str,
         typer.Option(
@@ -112,12 +106,7 @@ def bench(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.json", help="Also write everything measured, as JSON.")
     ] = None,
-    allow_engine_code: Annotated[
-        bool,
-        typer.Option(
-            "--allow-engine-code", help="Open a version-compatible plan, which runs code of its own on this machine."
-        ),
-    ] = False,
+    allow_engine_code: AllowEngineCodeOption = False,
     debug: DebugOption = False,
     version: VersionOption = False,
 ) -> None:

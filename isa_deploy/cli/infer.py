@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from isa_deploy.cli.engine_options import AllowEngineCodeOption, BackendOption, DeviceOption, PrecisionOption
 from isa_deploy.cli.run import BAD_RESULT, DebugOption, VersionOption, make_app, run
 from isa_deploy.errors import InputError
 
@@ -176,25 +177,9 @@ def infer(
             "none: the frame as it is; HxW: that height and width. Results have the frame's size in any case.",
         ),
     ] = "test",
-    backend: Annotated[
-        str,
-        typer.Option(
-            "--backend",
-            metavar="NAME",
-            help="Library that runs the engine: auto (the fastest), tensorrt, openvino, onnxruntime.",
-        ),
-    ] = "auto",
-    precision: Annotated[
-        str,
-        typer.Option(
-            "--precision",
-            metavar="NAME",
-            help="Arithmetic of what is not int8: auto (bf16 where the CPU is made for it), fp32, bf16.",
-        ),
-    ] = "auto",
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="Where it runs: auto, cpu, cuda, or a GPU's number.")
-    ] = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
     schedule: Annotated[
         str,
         typer.Option(
@@ -204,12 +189,7 @@ def infer(
             "faster on many cores.",
         ),
     ] = "latency",
-    allow_engine_code: Annotated[
-        bool,
-        typer.Option(
-            "--allow-engine-code", help="Open a version-compatible plan, which runs code of its own on this machine."
-        ),
-    ] = False,
+    allow_engine_code: AllowEngineCodeOption = False,
     debug: DebugOption = False,
     version: VersionOption = False,
 ) -> None:
