@@ -78,8 +78,9 @@ def test_a_flip_where_two_classes_are_as_likely_costs_next_to_nothing() -> None:
 # --- the choice
 
 
-def tiny_model() -> onnx.ModelProto:
+def tiny_model(*shape_nhw: int | str) -> onnx.ModelProto:
     """Frame to logits at stride 1: five convolutions, the third with a range that int8 can hardly hold."""
+    n, h, w = shape_nhw or ("N", "H", "W")
     random = np.random.default_rng(3)
     channels = [3, 6, 6, 6, 6, 4]
     nodes = [
@@ -100,8 +101,8 @@ def tiny_model() -> onnx.ModelProto:
         helper.make_graph(
             nodes,
             "tiny",
-            [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4, "H", "W"])],
+            [helper.make_tensor_value_info("image", TensorProto.UINT8, [n, h, w, 3])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [n, 4, h, w])],
             weights,
         ),
         opset_imports=[helper.make_opsetid("", 18)],
@@ -136,6 +137,15 @@ def test_ranges_are_those_that_lose_least(model: onnx.ModelProto, histograms: di
     assert choice.points == min(each.points for each in choice.range_findings)
     assert choice.threshold_of == {name: METHODS[choice.ranges](each) for name, each in histograms.items()}
     assert choice.wide == ("conv0", "conv4")
+
+
+def test_a_graph_of_one_size_and_of_several_frames_is_judged_alike(
+    model: onnx.ModelProto, histograms: dict[str, TensorHistogram], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("isa_deploy.export.int8_search.LAYER_PIXELS", 100)  # a piece would be smaller than the frame
+    free, fixed = chosen(model, histograms, 100), chosen(tiny_model(2, 24, 32), histograms, 100)
+    assert fixed.range_findings == free.range_findings
+    assert fixed.wide == free.wide
 
 
 def test_figures_are_those_of_the_engine(model: onnx.ModelProto, histograms: dict[str, TensorHistogram]) -> None:

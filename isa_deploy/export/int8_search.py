@@ -35,7 +35,8 @@ Float32 = npt.NDArray[np.float32]
 LAYER_FRAMES = 4
 LAYER_PIXELS = 256 * 512
 """A layer is judged on so many frames, each a piece of at most so many pixels from its middle: that the search takes
-minutes for a large network.  Ranges and the budget are judged on whole frames."""
+minutes for a large network.  Ranges and the budget are judged on whole frames, and layers too where the graph takes
+one size only."""
 
 TIMED_RUNS = 3
 
@@ -126,7 +127,8 @@ class _Search:
         self._open = open_engine
         self._progress = progress
         self._frames = list(frames_hwc)
-        self._pieces = [_middle(frame) for frame in self._frames[:LAYER_FRAMES]]
+        few = self._frames[:LAYER_FRAMES]
+        self._pieces = few if _takes_one_size(model) else [_middle(frame) for frame in few]
         names = convolutions(model)
         self._ends = {names[0]: "the first", names[-1]: "the last"}
         progress("int8: the float32 graph's logits")
@@ -226,6 +228,12 @@ def _times(engine: LogitsEngine, frame_hwc: UInt8) -> dict[str, float]:
         for name, ms in engine.layer_ms().items():
             least[name] = min(ms, least.get(name, math.inf))
     return least
+
+
+def _takes_one_size(model: onnx.ModelProto) -> bool:
+    """Whether the graph fixes the frame's height and width."""
+    _, height, width, _ = model.graph.input[0].type.tensor_type.shape.dim
+    return any(side.HasField("dim_value") for side in (height, width))
 
 
 def _middle(frame_hwc: UInt8) -> UInt8:

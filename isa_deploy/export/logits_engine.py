@@ -32,6 +32,8 @@ class LogitsEngine:
         core = ov.Core()
         try:
             read = core.read_model(model.SerializeToString())
+            batch = read.inputs[0].get_partial_shape()[0]
+            self._batch = batch.get_length() if batch.is_static else 1
             only_logits = ov.Model([read.output("logits")], read.get_parameters())
             self._request: Any = core.compile_model(only_logits, "CPU", settings).create_infer_request()
         except RuntimeError as error:
@@ -40,9 +42,10 @@ class LogitsEngine:
         self._version = ov.__version__
 
     def logits(self, frame_hwc: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The logits of a frame (uint8 H x W x 3), float32 C x h x w."""
+        """The logits of a frame (uint8 H x W x 3), float32 C x h x w; a graph of several gets it as often."""
+        frames_nhwc = np.repeat(frame_hwc[None], self._batch, axis=0)
         try:
-            self._request.infer([frame_hwc[None]], share_inputs=False)
+            self._request.infer([frames_nhwc], share_inputs=False)
         except RuntimeError as error:
             line = str(error).strip().splitlines()[-1]
             raise ExportError(f"OpenVINO {self._version} cannot run the int8 graph ({line})") from error
