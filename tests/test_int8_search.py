@@ -156,8 +156,12 @@ def test_figures_are_those_of_the_engine(model: onnx.ModelProto, histograms: dic
     loss = ExpectedLoss([reference])
     assert choice.points == pytest.approx(loss.points([logits]))
     assert choice.agreement == loss.agreement([logits])
-    found = next(each for each in choice.layer_findings if each.name == "conv2")
-    assert found.points == pytest.approx(loss.points([logits]) - loss.points([alone.logits(FRAME)]))
+    found = {each.name: each for each in choice.layer_findings}
+    assert found["conv2"].points == pytest.approx(loss.points([logits]) - loss.points([alone.logits(FRAME)]))
+    with LogitsEngine(quantise(model, choice.threshold_of, ("conv0",))) as last_too:
+        error = loss.error([last_too.logits(FRAME)]) - loss.error([logits])
+    assert error != 0
+    assert found["conv4"].error_share == pytest.approx(error / loss.error([logits]))
 
 
 def test_the_hard_layer_is_found_and_stays_wide_first(
@@ -170,7 +174,7 @@ def test_the_hard_layer_is_found_and_stays_wide_first(
     assert worst.error_share > 0.5
     bound = chosen(model, histograms, free.points / 2)
     assert bound.points <= free.points / 2
-    assert "conv2" in bound.wide
+    assert bound.wide == ("conv0", "conv2", "conv4")
     assert {each.name: each.kept for each in bound.layer_findings}["conv2"] == "the budget"
 
 
