@@ -48,7 +48,7 @@ def calibrate_and_choose(
     ``work``: a folder for a passing file; ``journal``: see :func:`isa_deploy.export.calibration.collect`; the caller
     removes it when the export is there.  Raises as that function and :func:`choose_int8`.
     """
-    model = _as_proto(float_graph)
+    model: onnx.ModelProto = ir.to_proto(float_graph)
     split_concatenations(model)
     passing = work / "float.onnx"
     with os_errors(passing, "write the graph to calibrate"):
@@ -84,7 +84,7 @@ def int8_graph(
         )
     quantised = quantise(model, choice.threshold_of, choice.wide)
     if rest_graph is not None:
-        typed = _as_proto(rest_graph)
+        typed: onnx.ModelProto = ir.to_proto(rest_graph)
         split_concatenations(typed)
         exact, quantised = quantised, quantise(typed, _renamed(model, typed, choice.threshold_of), choice.wide)
         take_weights(quantised, exact)
@@ -109,10 +109,6 @@ def _renamed(model: onnx.ModelProto, typed: onnx.ModelProto, threshold_of: Mappi
             if here in threshold_of:
                 renamed[there] = threshold_of[here]
     return renamed
-
-
-def _as_proto(graph: ir.Model) -> onnx.ModelProto:
-    return ir.to_proto(graph)
 
 
 def _judged(frames: CalibrationSet) -> list[npt.NDArray[np.uint8]]:
